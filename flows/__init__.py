@@ -1,0 +1,1 @@
+"""Composition only: what runs after what, and what fans out."""

@@ -1,0 +1,280 @@
+"""The configuration of one experiment. `deployments/configs/<corpus>/<model>.yaml` holds one, complete.
+
+Defaults that the paper (arXiv 2605.28802) does not state are ours and are named in docs/method.md.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
+Method = Literal["zero_shot", "history", "sft", "capo"]
+Reduction = Literal["none", "shared_words_masked", "embedding_minus_item_mean"]
+Normalisation = Literal["none", "surface"]
+Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
+
+
+class Section(BaseModel):
+    """Base of every configuration section: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NominalLabels(Section):
+    """Unordered categories."""
+
+    type: Literal["nominal"] = "nominal"
+    names: tuple[Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)], ...] = Field(
+        min_length=2, description="label names exactly as they stand in the data"
+    )
+
+    @model_validator(mode="after")
+    def _names_are_distinct(self) -> Self:
+        if len({n.casefold() for n in self.names}) < len(self.names):
+            raise ValueError(f"label names must differ in more than case: {list(self.names)}")
+        return self
+
+    @property
+    def level(self) -> Literal["nominal", "ordinal"]:
+        """Level of measurement, as Krippendorff's α needs it."""
+        return "nominal"
+
+
+class OrdinalLabels(Section):
+    """Integer scores from `minimum` to `maximum`, both included."""
+
+    type: Literal["ordinal"] = "ordinal"
+    minimum: int
+    maximum: int
+
+    @model_validator(mode="after")
+    def _bounds_are_ordered(self) -> Self:
+        if self.maximum <= self.minimum:
+            raise ValueError(f"maximum ({self.maximum}) must be greater than minimum ({self.minimum})")
+        if self.maximum - self.minimum > 100:
+            raise ValueError("at most 101 distinct scores are supported")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every score as a decimal integer, ascending."""
+        return tuple(str(score) for score in range(self.minimum, self.maximum + 1))
+
+    @property
+    def level(self) -> Literal["nominal", "ordinal"]:
+        """Level of measurement, as Krippendorff's α needs it."""
+        return "ordinal"
+
+
+class TaskSpec(Section):
+    """What annotators were asked. A new task needs only a new one of these."""
+
+    name: Slug
+    question: str = Field(min_length=10, description="instruction given to the model, as an annotator would read it")
+    text_a_name: str = Field(min_length=1, description="what the first text is called, e.g. Context")
+    text_b_name: str = Field(min_length=1, description="what the second text is called, e.g. Statement")
+    labels: Annotated[NominalLabels | OrdinalLabels, Field(discriminator="type")]
+    multiple_labels: bool = Field(default=False, description="may one annotator give one item several labels")
+
+
+class CorpusConfig(Section):
+    """Where the annotations are."""
+
+    name: Slug
+    format: Literal["varierr", "lewidi", "table"]
+    paths: tuple[str, ...] = Field(
+        min_length=1,
+        description="files, read in order; 'bundled:…' names a corpus shipped with capo, "
+        "a relative path is looked up in CAPO_DATA_DIR (default: the working directory)",
+    )
+    annotators_path: str | None = Field(default=None, description="annotator metadata (LeWiDi form)")
+    max_items: int | None = Field(default=None, ge=10, description="seeded sample of whole contexts, at most this many items")
+
+
+class SplitConfig(Section):
+    """Items are split by context. `auto`: 300/100/100 for 500 items as in the paper, 60/20/20 per cent else."""
+
+    train: Fraction = 0.6
+    validation: Fraction = 0.2
+    test: Fraction = 0.2
+    seed: int = 13
+
+    @model_validator(mode="after")
+    def _shares_sum_to_one(self) -> Self:
+        total = self.train + self.validation + self.test
+        if abs(total - 1.0) > 1e-9:
+            raise ValueError(f"train + validation + test must be 1, is {total:g}")
+        return self
+
+
+class StabilityConfig(Section):
+    """Attribution of held-out human explanations to their annotators."""
+
+    reductions: tuple[Reduction, ...] = ("none", "shared_words_masked", "embedding_minus_item_mean")
+    normalisations: tuple[Normalisation, ...] = ("none", "surface")
+    group_sizes: tuple[Annotated[int, Field(ge=1)], ...] = (1, 3, 5, 10)
+    n_folds: int = Field(default=5, ge=2)
+    n_repeats: int = Field(default=3, ge=1, description="foldings averaged over; as many shuffles for the control")
+    n_bootstrap: int = Field(default=1000, ge=100)
+    seed: int = 13
+
+
+class PairConfig(Section):
+    """Which of the other annotators' responses are rejected."""
+
+    relation: Literal["all", "same_label", "different_label"] = "all"
+
+
+class ModelConfig(Section):
+    """A causal language model with a chat template."""
+
+    id: str = Field(min_length=1, description="'bundled:smollm2-135m-instruct', a Hugging Face id or a local folder")
+    revision: str | None = Field(default=None, description="commit of a Hugging Face id")
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class EmbeddingConfig(Section):
+    """A sentence-embedding model."""
+
+    id: str = Field(default="bundled:all-minilm-l6-v2", min_length=1)
+    revision: str | None = None
+
+
+class AdapterConfig(Section):
+    """LoRA (arXiv 2106.09685). `per_annotator`: one adapter each; `shared`: one, conditioned on an annotator tag."""
+
+    layout: Literal["per_annotator", "shared"] = "per_annotator"
+    r: int = Field(default=16, ge=1)
+    alpha: float = Field(default=32.0, gt=0)
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+
+
+class OptimisationConfig(Section):
+    """AdamW with warm-up, shared by SFT and CAPO."""
+
+    trainer: Literal["grouped", "trl"] = Field(
+        default="grouped", description="grouped: prompt once, all responses beside it; trl: TRL's trainers, the reference"
+    )
+    n_epochs: int = Field(ge=1)
+    learning_rate: float = Field(gt=0, lt=1)
+    batch_size: int = Field(default=8, ge=1, description="groups (prompt with its responses) per optimiser step")
+    warmup_ratio: float = Field(default=0.1, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    max_prompt_tokens: int = Field(default=512, ge=32, description="longer item texts are cut on the left, counted")
+    max_response_tokens: int = Field(default=128, ge=8, description="longer responses are cut on the right, counted")
+    n_checkpoints: int = Field(default=2, ge=0, description="checkpoints per training run, for resuming")
+
+
+class SFTConfig(OptimisationConfig):
+    """Supervised fine-tuning on the target annotator's responses."""
+
+    n_epochs: int = Field(default=3, ge=1)
+    learning_rate: float = Field(default=3e-4, gt=0, lt=1)
+
+
+class CAPOConfig(OptimisationConfig):
+    """Preference optimisation from the SFT adapter; the loss is DPO's (arXiv 2305.18290) plus an SFT anchor."""
+
+    n_epochs: int = Field(default=1, ge=1)
+    learning_rate: float = Field(default=1e-4, gt=0, lt=1)
+    beta: float = Field(default=0.1, gt=0, description="strength of the pull towards the reference")
+    sft_weight: float = Field(default=0.2, ge=0, description="weight of the SFT anchor on the chosen response")
+
+
+class GenerationConfig(Section):
+    """Responses to held-out items."""
+
+    methods: tuple[Method, ...] = ("zero_shot", "history", "sft", "capo")
+    split: Literal["validation", "test"] = "test"
+    n_history: int = Field(default=50, ge=1, description="the annotator's training annotations shown in context")
+    temperature: float = Field(default=0.7, ge=0, description="0 is greedy")
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_new_tokens: int = Field(default=96, ge=8)
+    batch_size: int = Field(default=16, ge=1)
+
+
+class EvaluationConfig(Section):
+    """How generations are held against the people they imitate."""
+
+    group_sizes: tuple[Annotated[int, Field(ge=1)], ...] = (1, 5, 10)
+    n_groups: int = Field(default=100, ge=10, description="random groups per annotator, method and size")
+    n_bootstrap: int = Field(default=1000, ge=100)
+    confidence: Fraction = 0.95
+    seed: int = 13
+
+
+class LocalJudge(Section):
+    """A model in this process, asked by constrained choice over the candidates' letters."""
+
+    type: Literal["local"] = "local"
+    model: ModelConfig | None = Field(default=None, description="default: the experiment's own base model")
+    batch_size: int = Field(default=8, ge=1)
+
+
+class OpenAIJudge(Section):
+    """Any OpenAI-compatible chat endpoint."""
+
+    type: Literal["openai"] = "openai"
+    base_url: str = Field(pattern=r"^https?://", description="e.g. http://127.0.0.1:8000/v1")
+    model: str = Field(min_length=1)
+    api_key_env: str | None = Field(default=None, description="name of the environment variable holding the key")
+    timeout_seconds: float = Field(default=60.0, gt=0)
+    max_attempts: int = Field(default=6, ge=1, le=6)
+    n_concurrent: int = Field(default=4, ge=1)
+
+
+class JudgeConfig(Section):
+    """LLM attribution: references of every annotator, a group of explanations, which annotator wrote it."""
+
+    backend: Annotated[LocalJudge | OpenAIJudge, Field(discriminator="type")] = LocalJudge()
+    methods: tuple[Literal["human", "zero_shot", "history", "sft", "capo"], ...] = ("human", "zero_shot", "history", "sft", "capo")
+    group_size: int = Field(default=3, ge=1)
+    n_references: int = Field(default=3, ge=1, description="training explanations shown per annotator")
+    n_groups: int = Field(default=4, ge=1, description="groups per annotator, method and seed; each asked in every rotation")
+    seed: int = 13
+
+
+class HumanValidationConfig(Section):
+    """The blinded rating set."""
+
+    methods: tuple[Literal["human", "zero_shot", "history", "sft", "capo"], ...] = ("human", "sft", "capo")
+    n_tasks: int = Field(default=48, ge=1)
+    group_size: int = Field(default=3, ge=1)
+    n_references: int = Field(default=3, ge=1)
+    seed: int = 13
+
+
+class ExperimentConfig(Section):
+    """Everything one run of the line needs. This model is the parameter of every flow."""
+
+    name: Slug = Field(description="names the MLflow experiment")
+    task: TaskSpec
+    corpus: CorpusConfig
+    splits: SplitConfig = SplitConfig()
+    stability: StabilityConfig = StabilityConfig()
+    pairs: PairConfig = PairConfig()
+    model: ModelConfig
+    embedding: EmbeddingConfig = EmbeddingConfig()
+    adapter: AdapterConfig = AdapterConfig()
+    sft: SFTConfig = SFTConfig()
+    capo: CAPOConfig = CAPOConfig()
+    generation: GenerationConfig = GenerationConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    judge: JudgeConfig = JudgeConfig()
+    human_validation: HumanValidationConfig = HumanValidationConfig()
+    seeds: tuple[int, ...] = Field(default=(13,), min_length=1, description="training and sampling are repeated per seed")
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> Self:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds must differ: {list(self.seeds)}")
+        for section, methods in (("judge", self.judge.methods), ("human_validation", self.human_validation.methods)):
+            missing = sorted(set(methods) - {"human", *self.generation.methods})
+            if missing:
+                raise ValueError(f"{section}.methods names {missing}, which generation.methods does not produce")
+        return self
