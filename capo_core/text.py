@@ -14,7 +14,7 @@ MASK = "▁"
 
 
 def words(text: str) -> list[str]:
-    """Return the words of `text` in order, case-folded; a word is a run of letters or digits, apostrophes inside kept."""
+    """Return the words of `text` in order, case-folded: runs of letters or digits, apostrophes inside kept."""
     return [match.group().casefold() for match in _WORD.finditer(text)]
 
 

@@ -30,7 +30,9 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
 """A plain file name inside an artifact: no directory separators, no leading dot."""
 
-_REFERENCE = re.compile(r"^capo:(?P<kind>[a-z_]+)/(?P<sha256>[0-9a-f]{64})\?rows=(?P<rows>\d+)&version=(?P<version>\d+)$")
+_REFERENCE = re.compile(
+    r"^capo:(?P<kind>[a-z_]+)/(?P<sha256>[0-9a-f]{64})\?rows=(?P<rows>\d+)&version=(?P<version>\d+)$"
+)
 
 
 class ArtifactRef(BaseModel):
@@ -99,3 +101,43 @@ class Manifest(BaseModel):
     rows: int = Field(ge=0)
     files: dict[FileName, FileEntry]
     metadata: dict[str, JsonValue]
+
+
+class SourceFile(BaseModel):
+    """A raw input file, known by its content; where it lies is not part of its identity.
+
+    Attributes:
+        path: where to read it.
+        name: its name without directory, which rows and messages carry.
+        sha256: digest of its bytes when the run began.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: str
+    name: str
+    sha256: Sha256
+
+    def cache_identity(self) -> JsonValue:
+        """Return what a cache key takes of the file."""
+        return {"name": self.name, "sha256": self.sha256}
+
+
+class ModelRef(BaseModel):
+    """A resolved model: files on this machine and the fingerprint they are known by.
+
+    Attributes:
+        id: the id as configured, e.g. `bundled:smollm2-135m-instruct`.
+        path: folder with configuration, tokenizer and safetensors.
+        fingerprint: commit or content digest; the only part that enters cache keys.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str
+    path: str
+    fingerprint: str = Field(min_length=7)
+
+    def cache_identity(self) -> JsonValue:
+        """Return what a cache key takes of the model."""
+        return {"id": self.id, "fingerprint": self.fingerprint}

@@ -90,7 +90,9 @@ class CorpusConfig(Section):
         "a relative path is looked up in CAPO_DATA_DIR (default: the working directory)",
     )
     annotators_path: str | None = Field(default=None, description="annotator metadata (LeWiDi form)")
-    max_items: int | None = Field(default=None, ge=10, description="seeded sample of whole contexts, at most this many items")
+    max_items: int | None = Field(
+        default=None, ge=10, description="seeded sample of whole contexts, at most this many items"
+    )
 
 
 class SplitConfig(Section):
@@ -157,7 +159,8 @@ class OptimisationConfig(Section):
     """AdamW with warm-up, shared by SFT and CAPO."""
 
     trainer: Literal["grouped", "trl"] = Field(
-        default="grouped", description="grouped: prompt once, all responses beside it; trl: TRL's trainers, the reference"
+        default="grouped",
+        description="grouped: prompt once, all responses beside it; trl: TRL's trainers, the reference",
     )
     n_epochs: int = Field(ge=1)
     learning_rate: float = Field(gt=0, lt=1)
@@ -197,6 +200,11 @@ class GenerationConfig(Section):
     max_new_tokens: int = Field(default=96, ge=8)
     batch_size: int = Field(default=16, ge=1)
 
+    def narrow(self, method: Method) -> GenerationConfig:
+        """Return the part that matters to one method, so that a change elsewhere does not make it stale."""
+        n_history = self.n_history if method == "history" else 1
+        return self.model_copy(update={"methods": (method,), "n_history": n_history})
+
 
 class EvaluationConfig(Section):
     """How generations are held against the people they imitate."""
@@ -232,11 +240,23 @@ class JudgeConfig(Section):
     """LLM attribution: references of every annotator, a group of explanations, which annotator wrote it."""
 
     backend: Annotated[LocalJudge | OpenAIJudge, Field(discriminator="type")] = LocalJudge()
-    methods: tuple[Literal["human", "zero_shot", "history", "sft", "capo"], ...] = ("human", "zero_shot", "history", "sft", "capo")
+    methods: tuple[Literal["human", "zero_shot", "history", "sft", "capo"], ...] = (
+        "human",
+        "zero_shot",
+        "history",
+        "sft",
+        "capo",
+    )
     group_size: int = Field(default=3, ge=1)
     n_references: int = Field(default=3, ge=1, description="training explanations shown per annotator")
-    n_groups: int = Field(default=4, ge=1, description="groups per annotator, method and seed; each asked in every rotation")
+    n_groups: int = Field(
+        default=4, ge=1, description="groups per annotator, method and seed; each asked in every rotation"
+    )
     seed: int = 13
+
+    def narrow(self, method: str) -> JudgeConfig:
+        """Return the part that matters to one method, so that a change elsewhere does not make it stale."""
+        return self.model_copy(update={"methods": (method,)})
 
 
 class HumanValidationConfig(Section):
@@ -267,7 +287,9 @@ class ExperimentConfig(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     judge: JudgeConfig = JudgeConfig()
     human_validation: HumanValidationConfig = HumanValidationConfig()
-    seeds: tuple[int, ...] = Field(default=(13,), min_length=1, description="training and sampling are repeated per seed")
+    seeds: tuple[int, ...] = Field(
+        default=(13,), min_length=1, description="training and sampling are repeated per seed"
+    )
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:

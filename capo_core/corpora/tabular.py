@@ -1,0 +1,137 @@
+"""Tables with one annotation per row: CSV, JSON Lines or Parquet, chosen by the file's suffix."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from capo_core.corpora.records import read_bytes, read_json_lines
+from capo_core.errors import InputFileError
+from capo_core.quality import HALF_CHARACTER, Candidate, Problem
+
+REQUIRED = ("item_id", "text_a", "text_b", "annotator_id", "label", "explanation")
+
+
+def read_tables(paths: list[Path]) -> tuple[list[Candidate], Counter[str]]:
+    """Return every row of the tables as a candidate, in file order, and counts of what is peculiar to them.
+
+    Columns beside the required ones become metadata. `source_line` is the line on which a CSV or JSON Lines row
+    begins, and the row number in Parquet.
+
+    Raises:
+        InputFileError: if a file cannot be read, its suffix is unknown or it lacks required columns.
+    """
+    candidates: list[Candidate] = []
+    for path in paths:
+        reader = _READERS.get(path.suffix.lower())
+        if reader is None:
+            raise InputFileError(f"{path}: suffix {path.suffix!r} is none of {', '.join(_READERS)}; convert the file")
+        candidates.extend(reader(path))
+    readable = [candidate.source_id for candidate in candidates if candidate.problem is None]
+    n_blank = sum(source_id is None or not str(source_id).strip() for source_id in readable)
+    return candidates, Counter(blank_source_ids=n_blank)
+
+
+def _read_csv(path: Path) -> list[Candidate]:
+    """Return the rows of a CSV file; ragged ones and broken quotes are candidates with a problem."""
+    # Undecodable bytes survive as half characters, so that only the rows they stand in are refused.
+    text = read_bytes(path).decode("utf-8", "surrogateescape")
+    lines = list(io.StringIO(text, newline=""))
+    reader = csv.reader(lines, strict=True)
+    try:
+        header = [name.strip() for name in next(row for row in reader if row)]
+    except (csv.Error, StopIteration) as error:
+        raise InputFileError(f"{path}: the header line cannot be read ({error}); save the file as CSV") from None
+    _require_columns(path, header)
+    candidates: list[Candidate] = []
+    while True:
+        start = reader.line_num + 1
+        try:
+            row = next(reader)
+        except StopIteration:
+            return candidates
+        except csv.Error as error:
+            raw = "".join(lines[start - 1 : reader.line_num])
+            detail = f"lines {start} to {reader.line_num} cannot be read ({error}); a quote inside quotes is doubled"
+            problem = Problem("row", "malformed_row", detail)
+            candidates.append(Candidate(path.name, start, record={"line": raw}, problem=problem))
+            continue
+        if row:
+            candidates.append(_csv_candidate(path.name, start, header, row))
+
+
+def _csv_candidate(file: str, line: int, header: list[str], row: list[str]) -> Candidate:
+    """Return one CSV row as a candidate."""
+    if len(row) != len(header):
+        detail = f"the row has {len(row)} fields, the header {len(header)}; a text with a comma in it needs quotes"
+        return Candidate(file, line, record={"fields": row}, problem=Problem("row", "malformed_row", detail))
+    fields = dict(zip(header, row, strict=True))
+    spoiled = next((name for name, cell in fields.items() if HALF_CHARACTER.search(cell)), None)
+    if spoiled is not None:
+        problem = Problem(
+            spoiled, "not_utf8", f"column {spoiled!r} holds a byte that is not UTF-8; save the file as UTF-8"
+        )
+        return Candidate(file, line, fields.get("item_id"), record=fields, problem=problem)
+    return _candidate(file, line, fields)
+
+
+def _read_json_lines(path: Path) -> list[Candidate]:
+    """Return the rows of a JSON Lines file; a key that a record lacks is a missing value."""
+    lines = read_json_lines(path)
+    records = [line.value for line in lines if line.value is not None]
+    if records:
+        _require_columns(path, list(dict.fromkeys(key for record in records for key in record)))
+    return [
+        Candidate(path.name, line.number, record={"line": line.text}, problem=line.problem)
+        if line.value is None
+        else _candidate(path.name, line.number, line.value)
+        for line in lines
+    ]
+
+
+def _read_parquet(path: Path) -> list[Candidate]:
+    """Return the rows of a Parquet file."""
+    try:
+        frame = pl.read_parquet(io.BytesIO(read_bytes(path)))
+    except pl.exceptions.PolarsError as error:
+        raise InputFileError(f"{path}: not a readable Parquet file ({error}); export it again") from None
+    _require_columns(path, frame.columns)
+    return [_candidate(path.name, number, row) for number, row in enumerate(frame.iter_rows(named=True), start=1)]
+
+
+def _candidate(file: str, line: int, row: dict[str, Any]) -> Candidate:
+    """Return a row of named cells as a candidate."""
+    fields = {name: row.get(name) for name in REQUIRED}
+    source_id = fields.pop("item_id")
+    metadata = {name: value for name, value in row.items() if name not in REQUIRED}
+    return Candidate(file, line, source_id, **fields, metadata=metadata, record=row)
+
+
+def _require_columns(path: Path, found: Sequence[str]) -> None:
+    """Raise InputFileError if a required column is missing or a column stands twice."""
+    missing = [name for name in REQUIRED if name not in found]
+    if missing:
+        hint = ""
+        if len(found) == 1 and any(separator in found[0] for separator in ";\t"):
+            hint = " (the header holds ';' or tabs: columns must be separated by commas)"
+        raise InputFileError(
+            f"{path}: missing column(s) {', '.join(missing)}; found {', '.join(map(repr, found))}{hint}. "
+            f"Rename or add columns so that there are {', '.join(REQUIRED)}"
+        )
+    repeated = sorted(name for name, n in Counter(found).items() if n > 1)
+    if repeated:
+        raise InputFileError(f"{path}: column(s) {', '.join(map(repr, repeated))} stand twice; rename one of each")
+
+
+_READERS: dict[str, Callable[[Path], list[Candidate]]] = {
+    ".csv": _read_csv,
+    ".jsonl": _read_json_lines,
+    ".ndjson": _read_json_lines,
+    ".parquet": _read_parquet,
+}

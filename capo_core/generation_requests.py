@@ -1,0 +1,66 @@
+"""Which prompts a method asks: the difference between zero-shot, in-context history and tuned models."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import polars as pl
+
+from capo_core.errors import CorpusError
+from capo_core.generation import GenerationRequest
+from capo_core.prompts import Example, build_prompt
+from schemas.config import GenerationConfig, Method, TaskSpec
+
+
+def build_requests(
+    corpus: pl.DataFrame,
+    method: Method,
+    annotator_id: str | None,
+    task: TaskSpec,
+    config: GenerationConfig,
+    *,
+    tagged: bool,
+    seed: int,
+) -> list[GenerationRequest]:
+    """Return one request per held-out item, by item_id.
+
+    A person is imitated on every item of the held-out split, also on those that person left out: whether the
+    person answered must not decide what the model is asked.
+
+    Args:
+        corpus: CORPUS frame.
+        method: `history` shows the annotator's own training annotations; the others the item alone.
+        annotator_id: whom to imitate; None for `zero_shot`.
+        task: the task asked.
+        config: which split, how many examples.
+        tagged: whether the prompt names the annotator (an adapter shared by several).
+        seed: draws the examples.
+
+    Raises:
+        CorpusError: if `history` finds no training annotation of the annotator.
+    """
+    items = corpus.filter(pl.col("split") == config.split).unique("item_id").sort("item_id")
+    history = _draw_history(corpus, annotator_id, config.n_history, seed) if method == "history" else ()
+    tag = annotator_id if tagged and method in ("sft", "capo") else None
+    return [
+        GenerationRequest(
+            item_id=item_id,
+            annotator_id=annotator_id,
+            prompt=build_prompt(task, text_a, text_b, annotator_tag=tag, history=history),
+        )
+        for item_id, text_a, text_b in items.select("item_id", "text_a", "text_b").iter_rows()
+    ]
+
+
+def _draw_history(corpus: pl.DataFrame, annotator_id: str | None, n_history: int, seed: int) -> tuple[Example, ...]:
+    """Return up to `n_history` of the annotator's training annotations, drawn without replacement."""
+    own = corpus.filter((pl.col("split") == "train") & (pl.col("annotator_id") == annotator_id)).sort(
+        "item_id", "label"
+    )
+    if own.is_empty():
+        raise CorpusError(f"annotator {annotator_id!r} has no training annotation to show as history")
+    digest = hashlib.sha256(f"{seed}:{annotator_id}".encode()).digest()
+    rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
+    drawn = own[rng.permutation(own.height)[:n_history].tolist()]
+    return tuple(Example(*row) for row in drawn.select("text_a", "text_b", "label", "explanation").iter_rows())

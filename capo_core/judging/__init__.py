@@ -1,0 +1,1 @@
+"""Asking a language model which person a group of explanations reads like."""

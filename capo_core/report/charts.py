@@ -1,0 +1,307 @@
+"""The two chart forms of the report, drawn with Vega-Lite at build time into inline SVG.
+
+Colours are CSS custom properties (`var(--sft)`), so that one drawing serves light, dark and print. The SVG is parsed
+and written anew with only the elements and attributes a drawing needs: no style, link, script or event attribute
+can come from data.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from xml.etree import ElementTree
+from zlib import crc32
+
+import vl_convert
+from markupsafe import Markup
+
+Spec = dict[str, Any]
+"""A part of a Vega-Lite specification."""
+
+WIDTH = 340
+"""Width of a panel in SVG units: about a phone's, and a third of a desktop page."""
+
+_VEGA_LITE_VERSION = "6.4"
+_TEXT = "var(--ink-2)"
+_PANEL_COLOUR = "var(--panel)"
+_FONT_SIZE = 12
+_LABEL_WIDTH = 108
+_LABEL_SPACE = 128
+_SVG = "{http://www.w3.org/2000/svg}"
+_KEPT_ELEMENTS = {f"{_SVG}{name}" for name in ("svg", "g", "path", "line", "rect", "text", "tspan", "defs", "clipPath")}
+_KEPT_ATTRIBUTES = frozenset(
+    (
+        "id d x y x1 x2 y1 y2 width height viewBox transform fill fill-opacity stroke stroke-width stroke-opacity "
+        "stroke-dasharray stroke-linecap stroke-linejoin stroke-miterlimit opacity clip-path font-size font-weight "
+        "font-style text-anchor dx dy"
+    ).split(" ")
+)
+_UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_TICK_LABEL = "replace(datum.label, regexp('^(−?)0[.]'), '$1.')"
+"""Ticks as the tables write numbers: .25 for 0.25."""
+
+_CLIP_ID = re.compile(r"clip\d+")
+_LONG_DECIMAL = re.compile(r"(\d+\.\d{2})\d+")
+
+ElementTree.register_namespace("", "http://www.w3.org/2000/svg")
+
+
+@dataclass(frozen=True)
+class Dot:
+    """One row's value with its interval.
+
+    Attributes:
+        label: the row; dots of the same label share one.
+        value: None is written out as `not measured`.
+        colour: a CSS colour of this package, never text from the data.
+        tip: what pointing at the dot says.
+        is_hollow: drawn as a ring.
+        lane: place within the row, for rows with several dots.
+    """
+
+    label: str
+    value: float | None
+    low: float | None
+    high: float | None
+    colour: str
+    tip: str
+    is_hollow: bool = False
+    lane: int = 0
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point of a curve with its band."""
+
+    x: float
+    y: float
+    low: float | None
+    high: float | None
+    tip: str
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line.
+
+    Attributes:
+        dash: lengths of dash and gap; empty for a solid line.
+        has_dots: whether each point is marked and can be pointed at.
+    """
+
+    points: tuple[Point, ...]
+    colour: str
+    dash: tuple[int, ...] = ()
+    width: float = 2.0
+    opacity: float = 1.0
+    has_dots: bool = True
+    is_hollow: bool = False
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A line across the panel, such as chance or no difference."""
+
+    value: float
+    dash: tuple[int, ...] = (2, 3)
+    colour: str = "var(--ink-2)"
+
+
+def draw_dots(
+    dots: Sequence[Dot],
+    *,
+    description: str,
+    domain: tuple[float, float] | None = None,
+    references: Sequence[Reference] = (),
+) -> Markup:
+    """Return a panel with one row per label, a dot and an interval per value.
+
+    Args:
+        dots: in the order of the rows, top to bottom.
+        description: what the panel shows, for readers who do not see it.
+        domain: ends of the value axis; None takes them from the data and 0.
+        references: vertical lines.
+    """
+    rows = [
+        {
+            "label": _writable(dot.label),
+            "lane": dot.lane,
+            "value": dot.value,
+            "low": dot.low,
+            "high": dot.high,
+            "stroke": dot.colour,
+            "fill": _PANEL_COLOUR if dot.is_hollow else dot.colour,
+            "tip": _writable(dot.tip),
+            "note": "not measured" if dot.value is None else "",
+        }
+        for dot in dots
+    ]
+    scale: Spec = {"domain": list(domain), "nice": False} if domain else {"zero": True}
+    stroke = {"field": "stroke", "type": "nominal", "scale": None}
+    interval = {
+        "mark": {"type": "rule", "strokeWidth": 2.5, "clip": True},
+        "encoding": {"x": _value("low", scale), "x2": {"field": "high"}, "stroke": stroke},
+    }
+    fill = {"field": "fill", "type": "nominal", "scale": None}
+    marks = {
+        "mark": {"type": "point", "size": 64, "strokeWidth": 2, "opacity": 1},
+        "encoding": {"x": _value("value", scale), "fill": fill, "stroke": stroke, "description": {"field": "tip"}},
+    }
+    absent = {
+        "mark": {"type": "text", "align": "left", "dx": 4, "fontSize": _FONT_SIZE, "fontStyle": "italic", "fill": _TEXT},
+        "encoding": {"x": {"value": 0}, "text": {"field": "note"}},
+    }
+    axis = {"labelLimit": _LABEL_WIDTH, "minExtent": _LABEL_SPACE, "ticks": False, "domain": False, "grid": False, "labelPadding": 6}
+    lanes = {"field": "lane", "type": "ordinal"}
+    layer = {
+        "data": {"values": rows},
+        "encoding": {
+            "y": {"field": "label", "type": "nominal", "sort": None, "title": None, "axis": axis},
+            "yOffset": lanes,
+        },
+        "layer": [interval, marks, absent],
+    }
+    n_labels, n_lanes = len({row["label"] for row in rows}), len({row["lane"] for row in rows})
+    height = 34 + n_labels * (10 + 13 * n_lanes)
+    return _render([*_rules(references, "x", scale), layer], height, description)
+
+
+def draw_curves(
+    curves: Sequence[Curve],
+    *,
+    description: str,
+    x_title: str,
+    x_ticks: Sequence[float] | None = None,
+    domain: tuple[float, float] | None = None,
+    references: Sequence[Reference] = (),
+) -> Markup:
+    """Return a panel of lines with bands.
+
+    Args:
+        curves: in drawing order; at least one with a point.
+        description: what the panel shows, for readers who do not see it.
+        x_title: what the horizontal axis counts.
+        x_ticks: values written on the horizontal axis; given, the axis is logarithmic (sizes 1, 3, 5, 10 stand apart).
+        domain: ends of the vertical axis; None takes them from the data.
+        references: horizontal lines.
+    """
+    x: Spec = {"field": "x", "type": "quantitative", "title": x_title, "scale": {"nice": False, "zero": False}}
+    x["axis"] = {"tickCount": 5, "grid": False}
+    if x_ticks:
+        x["scale"] = {"type": "log", "nice": False, "padding": 8}
+        x["axis"] = {"values": list(x_ticks), "labelExpr": "datum.value", "grid": False}
+    scale: Spec = {"domain": list(domain), "nice": False} if domain else {"zero": False}
+    layers = [layer for curve in curves if curve.points for layer in _curve_layers(curve, x, scale)]
+    return _render([*_rules(references, "y", scale), *layers], 230, description)
+
+
+def _value(field: str, scale: Spec) -> Spec:
+    """Return the encoding of a value by place, its axis written as the tables write numbers."""
+    axis = {"tickCount": 4, "format": "~f", "labelExpr": _TICK_LABEL}
+    return {"field": field, "type": "quantitative", "title": None, "scale": scale, "axis": axis}
+
+
+def _curve_layers(curve: Curve, x: Spec, scale: Spec) -> list[Spec]:
+    """Return the band, line and dots of one curve."""
+    rows = [
+        {"x": point.x, "y": point.y, "low": point.low, "high": point.high, "tip": _writable(point.tip)}
+        for point in curve.points
+    ]
+    band: Spec = {
+        "mark": {"type": "area", "fill": curve.colour, "opacity": 0.16, "clip": True},
+        "encoding": {"x": x, "y": _value("low", scale), "y2": {"field": "high"}},
+    }
+    stroke = {"stroke": curve.colour, "strokeWidth": curve.width, "strokeDash": list(curve.dash)}
+    line: Spec = {
+        "mark": {"type": "line", "opacity": curve.opacity, "clip": True, **stroke},
+        "encoding": {"x": x, "y": _value("y", scale)},
+    }
+    dots: Spec = {
+        "mark": {
+            "type": "point",
+            "size": 48,
+            "opacity": 1,
+            "strokeWidth": 2,
+            "fill": _PANEL_COLOUR if curve.is_hollow else curve.colour,
+            "stroke": curve.colour,
+        },
+        "encoding": {"x": x, "y": _value("y", scale), "description": {"field": "tip"}},
+    }
+    has_band = any(row["low"] is not None and row["high"] is not None for row in rows)
+    layers = [*([band] if has_band else []), line, *([dots] if curve.has_dots else [])]
+    return [{"data": {"values": rows}, **layer} for layer in layers]
+
+
+def _rules(references: Sequence[Reference], channel: str, scale: Spec) -> list[Spec]:
+    """Return the reference lines as layers, vertical for channel x, horizontal for y."""
+    return [
+        {
+            "data": {"values": [{"at": reference.value}]},
+            "mark": {
+                "type": "rule",
+                "stroke": reference.colour,
+                "strokeDash": list(reference.dash),
+                "strokeWidth": 1.25,
+            },
+            "encoding": {channel: _value("at", scale)},
+        }
+        for reference in references
+    ]
+
+
+def _render(layers: list[Spec], height: int, description: str) -> Markup:
+    """Return the layers as inline SVG that scales with its box."""
+    axis = {name: _TEXT for name in ("labelColor", "titleColor")}
+    axis |= {name: "var(--rule)" for name in ("gridColor", "tickColor", "domainColor")}
+    axis |= {"labelFontSize": _FONT_SIZE, "titleFontSize": _FONT_SIZE, "titleFontWeight": "normal", "titlePadding": 6}
+    spec = {
+        "width": WIDTH,
+        "height": height,
+        "autosize": {"type": "fit", "contains": "padding"},
+        "padding": 4,
+        "background": "transparent",
+        "layer": layers,
+        "config": {"axis": axis, "view": {"stroke": None}},
+    }
+    drawing = vl_convert.vegalite_to_svg(spec, vl_version=_VEGA_LITE_VERSION, allowed_base_urls=[])
+    return Markup(_rewrite(drawing, description))
+
+
+def _rewrite(drawing: str, description: str) -> str:
+    """Return the SVG with only kept elements and attributes, tips on dots, and a description for the whole."""
+    root = ElementTree.fromstring(drawing)
+    # The renderer numbers clip paths through its whole life; named by content they are unique and always the same.
+    prefix = format(crc32(_CLIP_ID.sub("clip", drawing).encode()), "08x")
+    clips = {clip.get("id", ""): f"clip-{prefix}-{i}" for i, clip in enumerate(root.iter(f"{_SVG}clipPath"))}
+    for element in list(root.iter()):
+        for child in list(element):
+            if child.tag not in _KEPT_ELEMENTS or child.get("display") == "none":
+                element.remove(child)
+    for group in root.iter(f"{_SVG}g"):
+        if "mark-symbol role-mark" in group.get("class", ""):
+            for dot in group:
+                dot.set("data-tip", dot.get("aria-label", ""))
+    for element in root.iter():
+        kept = {name: value for name, value in element.attrib.items() if name in _KEPT_ATTRIBUTES or name == "data-tip"}
+        element.attrib.clear()
+        element.attrib.update({name: _shorten(name, value, clips) for name, value in kept.items()})
+    for name in ("width", "height"):
+        root.attrib.pop(name, None)
+    root.attrib.update({"role": "img", "aria-label": _writable(description)})
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _shorten(name: str, value: str, clips: dict[str, str]) -> str:
+    """Return an attribute's value with clip paths renamed and long decimals cut to two places."""
+    if name == "id":
+        return clips.get(value, value)
+    if name == "clip-path":
+        return f"url(#{clips[value.removeprefix('url(#').removesuffix(')')]})"
+    return _LONG_DECIMAL.sub(r"\1", value) if name in ("d", "transform") else value
+
+
+def _writable(text: str) -> str:
+    """Return `text` without characters that XML cannot hold."""
+    return _UNWRITABLE.sub("�", text)

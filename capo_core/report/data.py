@@ -1,0 +1,166 @@
+"""What a report is made from, and how single figures are found in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from capo_core.report.formats import is_measured
+from schemas import frames
+from schemas.config import ExperimentConfig
+
+ALL = "all"
+"""Annotator id under which METRICS keeps the mean over annotators."""
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """Everything that one report shows.
+
+    Attributes:
+        config: the experiment's configuration.
+        annotations_counts: ingest counts by name; `rows_in`, `rows_accepted`, `rows_quarantined` and every quirk.
+        quarantine: QUARANTINE frame.
+        corpus: CORPUS frame.
+        agreement: AGREEMENT frame.
+        stability: STABILITY frame.
+        training_logs: (method, annotator_id or "shared", seed, TRAINING_LOG frame), one per training run.
+        pair_counts: counts of preference pairs by name; values may be mappings of counts.
+        metrics: METRICS frame of the evaluation.
+        comparisons: COMPARISONS frame.
+        judge_metrics: METRICS frame of the judge, None where no judge was asked.
+        generations: GENERATIONS frame.
+        ratings_metrics: METRICS frame of human ratings, None where none were imported.
+        provenance: `artifacts` (name to reference), `versions` (package to version), `capo_version`, `command`,
+            `created_at`; other keys are shown as they are.
+    """
+
+    config: ExperimentConfig
+    annotations_counts: dict[str, int]
+    quarantine: pl.DataFrame
+    corpus: pl.DataFrame
+    agreement: pl.DataFrame
+    stability: pl.DataFrame
+    training_logs: list[tuple[str, str, int, pl.DataFrame]]
+    pair_counts: dict[str, Any]
+    metrics: pl.DataFrame
+    comparisons: pl.DataFrame
+    judge_metrics: pl.DataFrame | None
+    generations: pl.DataFrame
+    ratings_metrics: pl.DataFrame | None
+    provenance: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        """Raise ValueError, naming table and column, where a frame has not exactly its kind's columns."""
+        for name, columns in (
+            ("quarantine", frames.QUARANTINE),
+            ("corpus", frames.CORPUS),
+            ("agreement", frames.AGREEMENT),
+            ("stability", frames.STABILITY),
+            ("metrics", frames.METRICS),
+            ("comparisons", frames.COMPARISONS),
+            ("judge_metrics", frames.METRICS),
+            ("generations", frames.GENERATIONS),
+            ("ratings_metrics", frames.METRICS),
+        ):
+            frame = getattr(self, name)
+            if frame is not None:
+                frames.check_columns(frame, columns, name)
+        for method, annotator_id, seed, log in self.training_logs:
+            frames.check_columns(log, frames.TRAINING_LOG, f"training log of {method}, {annotator_id}, seed {seed}")
+
+    @property
+    def annotators(self) -> list[str]:
+        """Annotator ids of the corpus, sorted."""
+        return sorted(self.corpus["annotator_id"].unique().to_list())
+
+    @property
+    def confidence_percent(self) -> str:
+        """The intervals' level as it stands in a sentence, e.g. `95%`."""
+        return f"{100 * self.config.evaluation.confidence:g}%"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One row of METRICS that holds a measured value."""
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int | None
+    n_seeds: int | None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One row of COMPARISONS that holds a measured value, turned so that it reads `a minus b`."""
+
+    value: float
+    low: float | None
+    high: float | None
+    p_value: float | None
+    n: int | None
+    n_seeds: int | None
+
+    def is_shown(self, alpha: float) -> bool:
+        """Return whether interval and test both tell the difference from 0; without an interval it is not shown."""
+        if self.low is None or self.high is None or not (is_measured(self.low) and is_measured(self.high)):
+            return False
+        excludes_zero = self.low > 0 or self.high < 0
+        return excludes_zero and (self.p_value is None or not is_measured(self.p_value) or self.p_value < alpha)
+
+
+def matching(frame: pl.DataFrame, **wanted: str | int | None) -> pl.DataFrame:
+    """Return the rows whose columns equal the wanted values; None matches null."""
+    for column, value in wanted.items():
+        frame = frame.filter(pl.col(column).is_null() if value is None else pl.col(column) == value)
+    return frame
+
+
+def find_estimate(metrics: pl.DataFrame | None, **wanted: str | int | None) -> Estimate | None:
+    """Return the one measured row with the wanted keys; None where there is none or its value is null or not finite."""
+    if metrics is None:
+        return None
+    rows = matching(metrics, **wanted)
+    if rows.height != 1:
+        return None
+    row = rows.row(0, named=True)
+    if not is_measured(row["value"]):
+        return None
+    return Estimate(row["value"], row["ci_low"], row["ci_high"], row["n"], row["n_seeds"])
+
+
+def find_difference(
+    comparisons: pl.DataFrame, method_a: str, method_b: str, **wanted: str | int | None
+) -> Difference | None:
+    """Return a minus b for the wanted metric, turning the sign where the table holds b minus a."""
+    for first, second, sign in ((method_a, method_b, 1), (method_b, method_a, -1)):
+        rows = matching(comparisons, method_a=first, method_b=second, **wanted)
+        if rows.height != 1:
+            continue
+        row = rows.row(0, named=True)
+        if not is_measured(row["difference"]):
+            return None
+        low, high = row["ci_low"], row["ci_high"]
+        if sign < 0:
+            low, high = (None if high is None else -high), (None if low is None else -low)
+        return Difference(sign * row["difference"], low, high, row["p_value"], row["n"], row["n_seeds"])
+    return None
+
+
+def choose_group_size(metrics: pl.DataFrame, metric: str = "attribution_accuracy", preferred: int = 5) -> int | None:
+    """Return the group size for the headline: the one nearest to `preferred`, the smaller of two; None without any."""
+    sizes = metrics.filter((pl.col("metric") == metric) & pl.col("value").is_not_null())["group_size"]
+    distinct = sorted(sizes.drop_nulls().unique().to_list())
+    return min(distinct, key=lambda size: (abs(size - preferred), size)) if distinct else None
+
+
+def choose_decision(metrics: pl.DataFrame, metric: str, preferred: str) -> str | None:
+    """Return the decision to quote for a metric: `preferred` where it was measured for SFT or CAPO, else another."""
+    trained = metrics.filter((pl.col("metric") == metric) & pl.col("method").is_in(["sft", "capo"]))
+    decisions = sorted(trained["decision"].drop_nulls().unique().to_list())
+    if preferred in decisions:
+        return preferred
+    return decisions[0] if decisions else None

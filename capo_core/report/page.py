@@ -1,0 +1,217 @@
+"""The report as one HTML file that needs nothing but itself: style, script, drawings and data are inside."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import jinja2
+import polars as pl
+import yaml
+from markupsafe import Markup
+
+from capo_core.report import analysis_tables, data_tables, figures, findings, result_tables, summary, training_figures
+from capo_core.report.data import ALL, ReportData, choose_group_size, matching
+from capo_core.report.examples import collect_examples
+from capo_core.report.formats import plural
+from capo_core.report.tables import Table, build_table, text_cell
+
+_SECTIONS = (
+    ("summary", "Summary"),
+    ("data", "Data and quarantine"),
+    ("splits", "Splits and pairs"),
+    ("agreement", "Agreement"),
+    ("stability", "Stability of style"),
+    ("training", "Training"),
+    ("results", "Results by method"),
+    ("comparisons", "Comparisons"),
+    ("judge", "LLM judge"),
+    ("raters", "Human validation"),
+    ("examples", "Examples"),
+    ("configuration", "Configuration"),
+    ("provenance", "Provenance"),
+)
+
+_CREDENTIALS_IN_URL = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+
+
+def render_report(data: ReportData) -> str:
+    """Return the report as one self-contained HTML document.
+
+    The document has no reference to anything outside itself; its content security policy allows only its own style
+    sheet and script, by their hashes. Equal data give equal documents, byte for byte.
+
+    Args:
+        data: everything shown; see `ReportData`. Absent figures are written as "not measured".
+    """
+    style, script = _read_asset("report.css"), _read_asset("report.js")
+    context = {
+        "data": data,
+        "style": Markup(style),
+        "script": Markup(script),
+        "policy": content_policy(style, script),
+        "sections": _SECTIONS,
+        "facts": list_facts(data),
+        "summary": summary.summarise(data),
+        **_data_section(data),
+        **_people_section(data),
+        **_training_section(data),
+        **_results_section(data),
+        **_judge_section(data),
+        "examples": collect_examples(data),
+        "configuration": dump_configuration(data),
+        "provenance": tabulate_provenance(data.provenance),
+    }
+    return _environment().get_template("template.html.j2").render(context)
+
+
+def content_policy(style: str, script: str) -> str:
+    """Return the content security policy that allows exactly this inline style sheet and script and no network."""
+    return (
+        f"default-src 'none'; style-src '{_source_hash(style)}'; script-src '{_source_hash(script)}'; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _source_hash(text: str) -> str:
+    """Return the hash source of an inline element's text."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _read_asset(name: str) -> str:
+    """Return a file that is shipped beside this module."""
+    return files("capo_core.report").joinpath(name).read_text(encoding="utf-8")
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    """Return the template environment: everything is escaped, an unknown name is an error."""
+    loader = jinja2.FunctionLoader(_read_asset)
+    return jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+
+
+def list_facts(data: ReportData) -> list[str]:
+    """Return what stands below the title: task, model, size of the corpus, seeds, date."""
+    config, corpus = data.config, data.corpus
+    facts = [
+        f"task {config.task.name}",
+        f"model {config.model.id}",
+        f"{plural(len(data.annotators), 'annotator')}, {plural(corpus['item_id'].n_unique(), 'item')}, "
+        f"{plural(corpus.height, 'annotation')}",
+        plural(len(config.seeds), "seed"),
+    ]
+    created = data.provenance.get("created_at")
+    return [*facts, f"made {created}"] if created else facts
+
+
+def _data_section(data: ReportData) -> dict[str, Any]:
+    """Return what the sections on data, splits and pairs show."""
+    return {
+        "counts": data_tables.tabulate_counts(data),
+        "count_faults": data_tables.find_count_faults(data),
+        "quarantine_reasons": data_tables.tabulate_quarantine_reasons(data.quarantine),
+        "quarantine_rows": data_tables.tabulate_quarantine_rows(data.quarantine),
+        "annotators": data_tables.tabulate_annotators(data),
+        "splits": data_tables.tabulate_splits(data.corpus),
+        "splits_hold": data_tables.check_splits(data.corpus),
+        "pairs": data_tables.tabulate_pairs(data.pair_counts),
+    }
+
+
+def _people_section(data: ReportData) -> dict[str, Any]:
+    """Return what the sections on agreement and stability show."""
+    return {
+        "agreement": analysis_tables.tabulate_agreement(data.agreement),
+        "agreement_pairs": analysis_tables.tabulate_agreement_pairs(data.agreement),
+        "stability": analysis_tables.tabulate_stability(data.stability),
+        "stability_figure": figures.draw_stability(data),
+    }
+
+
+def _training_section(data: ReportData) -> dict[str, Any]:
+    """Return what the section on training shows."""
+    return {
+        "training": training_figures.tabulate_training(data),
+        "training_figure": training_figures.draw_training(data),
+    }
+
+
+def _results_section(data: ReportData) -> dict[str, Any]:
+    """Return what the sections on results and comparisons show."""
+    size = choose_group_size(data.metrics)
+    people = [name for name in sorted(data.metrics["annotator_id"].drop_nulls().unique().to_list()) if name != ALL]
+    own = [(name, result_tables.tabulate_metrics(data.metrics, name, f"Figures of {name}")) for name in people]
+    pair = _main_pair(data.comparisons)
+    return {
+        "main_figure": figures.draw_attribution(data, [] if size is None else [size]),
+        "attribution_figure": figures.draw_attribution(data),
+        "metrics_figure": figures.draw_metric_panels(
+            data.metrics,
+            f"The other figures by method, with {data.confidence_percent} intervals",
+            leave_out=["attribution_accuracy"],
+        ),
+        "results": result_tables.tabulate_metrics(data.metrics, ALL, "Mean over annotators, by method"),
+        "results_by_annotator": own,
+        "reading": result_tables.tabulate_reading(data.generations),
+        "comparisons": result_tables.tabulate_comparisons(data),
+        "differences_figure": figures.draw_differences(data, *pair) if pair else figures.Figure("", ()),
+    }
+
+
+def _main_pair(comparisons: pl.DataFrame) -> tuple[str, str] | None:
+    """Return the pair of methods whose differences are drawn: CAPO and SFT if compared, else the first; or None."""
+    pairs = sorted(comparisons.select("method_a", "method_b").unique().rows())
+    for wanted in (("capo", "sft"), ("sft", "capo")):
+        if wanted in pairs:
+            return wanted
+    return pairs[0] if pairs else None
+
+
+def _judge_section(data: ReportData) -> dict[str, Any]:
+    """Return what the sections on judge and human raters show."""
+    informative, sentence = findings.weigh_judge(data)
+    chance = 1 / len(data.annotators) if data.annotators else 0.0
+    section: dict[str, Any] = {"judge_informative": informative, "judge_sentence": sentence}
+    for name, metrics, shown in (
+        ("judge", data.judge_metrics, "judge_accuracy"),
+        ("raters", data.ratings_metrics, "human_attribution_accuracy"),
+    ):
+        if metrics is None or metrics.is_empty():
+            section |= {f"{name}_figure": None, f"{name}_table": None}
+            continue
+        drawn = matching(metrics, metric=shown)
+        caption = f"Attribution by method, with {data.confidence_percent} intervals; dotted: chance"
+        section[f"{name}_figure"] = figures.draw_metric_panels(drawn, caption, chance=chance)
+        section[f"{name}_table"] = result_tables.tabulate_metrics(metrics, ALL, "Mean over annotators, by method")
+    return section
+
+
+def dump_configuration(data: ReportData) -> str:
+    """Return the configuration as YAML, complete, with credentials in addresses blotted out."""
+    text = yaml.safe_dump(data.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
+    return _CREDENTIALS_IN_URL.sub("…", text)
+
+
+def tabulate_provenance(provenance: Mapping[str, Any]) -> list[Table]:
+    """Return one table per mapping or list in the provenance, after one of its single values (command apart)."""
+    single = [(k, v) for k, v in provenance.items() if not isinstance(v, Mapping | list | tuple) and k != "command"]
+    tables = [_provenance_table("This report", single)] if single else []
+    for key, value in provenance.items():
+        if isinstance(value, Mapping):
+            tables.append(_provenance_table(key, list(data_tables.flatten_mapping(value, spell=False))))
+        elif isinstance(value, list | tuple):
+            tables.append(_provenance_table(key, list(enumerate(value, start=1))))
+    return tables
+
+
+def _provenance_table(title: str, pairs: list[tuple[Any, Any]]) -> Table:
+    """Return a table of names and values."""
+    rows = [[text_cell(name), text_cell(value)] for name, value in pairs]
+    return build_table(title.replace("_", " ").capitalize(), ["What", "Value"], rows)

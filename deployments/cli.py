@@ -1,0 +1,162 @@
+"""The command line. Each stage command runs the Prefect flow of the same name, as a deployment would."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from capo_core.config_file import load_config
+from capo_core.errors import CapoError, ConfigError
+from deployments.environment import prepare_environment
+from schemas.config import ExperimentConfig
+
+app = typer.Typer(
+    name="capo",
+    help="Learns how individual people annotate, and proves or refutes that it did.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+artifacts_app = typer.Typer(help="Look into the artifact store.", no_args_is_help=True)
+app.add_typer(artifacts_app, name="artifacts")
+
+EXIT_FAILED, EXIT_USAGE = 1, 2
+_out, _err = Console(), Console(stderr=True)
+
+ConfigPath = Annotated[Path, typer.Argument(help="Experiment configuration, e.g. deployments/configs/varierr/….yaml")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", help="Override one value: dotted.key=value. May be repeated.")
+]
+Home = Annotated[Path | None, typer.Option("--home", help="capo's folder. Default: $CAPO_HOME or .capo")]
+DataDir = Annotated[
+    Path | None,
+    typer.Option("--data-dir", help="Where relative corpus paths are looked up. Default: $CAPO_DATA_DIR or ."),
+]
+
+
+def _run_flow(
+    name: str, config_path: Path, overrides: list[str] | None, home: Path | None, data_dir: Path | None, **extra: str
+) -> tuple[ExperimentConfig, dict[str, str]]:
+    """Load the configuration, run one flow and return both it and the references of what came out."""
+    config = load_config(config_path, overrides or ())
+    prepare_environment(home, data_dir)
+    from flows import stages
+
+    flow = getattr(stages, name.replace("-", "_"))
+    return config, flow(config, **extra)
+
+
+def _print_outcome(config: ExperimentConfig, references: dict[str, str]) -> None:
+    from deployments.console import print_places, print_results
+    from schemas.artifacts import ArtifactRef
+
+    for key, reference in references.items():
+        if "/" not in key:
+            _out.print(f"{key}: {reference}", highlight=False, soft_wrap=True)
+    if "evaluation" in references:
+        print_results(_out, ArtifactRef.parse(references["evaluation"]))
+    print_places(_out, config.name)
+
+
+def _add_stage(name: str, help_text: str) -> None:
+    """Give the command line a command for the flow of the same name."""
+
+    def command(config: ConfigPath, overrides: Overrides = None, home: Home = None, data_dir: DataDir = None) -> None:
+        _print_outcome(*_run_flow(name, config, overrides, home, data_dir))
+
+    app.command(name, help=help_text)(command)
+
+
+_add_stage("run", "Run the whole line: raw file to report.")
+_add_stage("ingest", "Read raw annotations, quarantine what is wrong, split the items.")
+_add_stage("analyze", "Agreement between annotators, stability of each one's way of explaining.")
+_add_stage("pairs", "Demonstrations and preference pairs for every annotator.")
+_add_stage("train", "SFT and CAPO adapters.")
+_add_stage("generate", "Let every method answer the held-out items.")
+_add_stage("evaluate", "Hold the generations against the people.")
+_add_stage("judge", "Ask a language model whom each group of explanations reads like.")
+_add_stage("export-validation", "Write the blinded rating set for human raters.")
+_add_stage("report", "Write the report.")
+
+
+@app.command("import-validation")
+def import_validation(
+    config: ConfigPath,
+    ratings: Annotated[Path, typer.Argument(help="The raters' answers: CSV or JSON Lines.")],
+    overrides: Overrides = None,
+    home: Home = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Read raters' answers back in and report on them."""
+    path = str(ratings.expanduser().resolve())
+    _print_outcome(*_run_flow("import-validation", config, overrides, home, data_dir, ratings=path))
+
+
+@app.command()
+def doctor(
+    config: Annotated[Path | None, typer.Argument(help="Also check what this experiment needs.")] = None,
+    overrides: Overrides = None,
+    home: Home = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Say what is installed, which devices and servers there are, what is missing and how to get it."""
+    experiment = load_config(config, overrides or ()) if config else None
+    prepare_environment(home, data_dir)
+    from deployments.doctor import examine, print_findings
+
+    findings = examine(experiment)
+    print_findings(_out, findings)
+    if any(finding.status == "missing" for finding in findings):
+        raise typer.Exit(EXIT_FAILED)
+
+
+@artifacts_app.command("ls")
+def list_artifacts(kind: Annotated[str | None, typer.Option(help="Only this kind.")] = None, home: Home = None) -> None:
+    """List the artifacts in the store."""
+    prepare_environment(home)
+    from deployments.inventory import print_inventory
+
+    print_inventory(_out, kind)
+
+
+@artifacts_app.command("show")
+def show_artifact(
+    artifact: Annotated[str, typer.Argument(help="A reference, a sha256, or the beginning of one.")], home: Home = None
+) -> None:
+    """Show an artifact's manifest, first rows, and how it came about."""
+    prepare_environment(home)
+    from deployments.inventory import print_artifact
+
+    print_artifact(_out, artifact)
+
+
+@artifacts_app.command("verify")
+def verify_artifacts(home: Home = None) -> None:
+    """Re-hash every artifact; exit with 1 if any is damaged."""
+    prepare_environment(home)
+    from deployments.inventory import print_verification
+
+    if not print_verification(_out):
+        raise typer.Exit(EXIT_FAILED)
+
+
+def main() -> None:
+    """Run the command line; exit codes: 0 done, 1 failed, 2 bad usage or configuration."""
+    try:
+        app()
+    except ConfigError as error:
+        _err.print("[red]configuration error[/red] ", end="")
+        _err.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        sys.exit(EXIT_USAGE)
+    except CapoError as error:
+        _err.print("[red]failed[/red] ", end="")
+        _err.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        sys.exit(EXIT_FAILED)
+
+
+if __name__ == "__main__":
+    main()

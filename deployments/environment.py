@@ -1,0 +1,43 @@
+"""Settings of this process that Prefect, MLflow and transformers read when they are imported; set before they are.
+
+Nothing that the user has set is changed.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_DEFAULTS = {
+    # No library reports to anybody on its own.
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    # The temporary server takes longer than Prefect's 20 seconds on a busy laptop.
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+def prepare_environment(home: Path | None = None, data_dir: Path | None = None) -> None:
+    """Point capo, Prefect and MLflow to their folders.
+
+    Without a Prefect server of the user's own (PREFECT_API_URL, PREFECT_HOME or a profile in ~/.prefect), Prefect's
+    database and results live in capo's home too.
+
+    Args:
+        home: capo's folder, overriding CAPO_HOME.
+        data_dir: where relative corpus paths are looked up, overriding CAPO_DATA_DIR.
+    """
+    if home is not None:
+        os.environ["CAPO_HOME"] = str(home.expanduser().resolve())
+    if data_dir is not None:
+        os.environ["CAPO_DATA_DIR"] = str(data_dir.expanduser().resolve())
+    for name, value in _DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    has_profile = (Path.home() / ".prefect" / "profiles.toml").exists()
+    if not has_profile and "PREFECT_API_URL" not in os.environ and "PREFECT_HOME" not in os.environ:
+        prefect_home = Path(os.environ.get("CAPO_HOME", ".capo")).expanduser().resolve() / "prefect"
+        prefect_home.mkdir(parents=True, exist_ok=True)
+        os.environ["PREFECT_HOME"] = str(prefect_home)

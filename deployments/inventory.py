@@ -1,0 +1,84 @@
+"""The artifact store as a person reads it: list, show, verify."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+from rich.console import Console
+from rich.table import Table
+
+from capo_core.errors import ConfigError, DamagedArtifactError
+from schemas.artifacts import ArtifactRef
+from schemas.frames import TABLES
+from tasks.artifact_store import ArtifactStore
+
+
+def print_inventory(console: Console, kind: str | None) -> None:
+    """Print one line per artifact: kind, hash, rows, size."""
+    if kind is not None and kind not in TABLES:
+        raise ConfigError(f"--kind {kind}: no such kind; one of {', '.join(TABLES)}")
+    store = ArtifactStore()
+    table = Table(title=str(store.root))
+    for title, justify in (("Kind", "left"), ("sha256", "left"), ("Rows", "right"), ("KiB", "right"), ("", "left")):
+        table.add_column(title, justify=justify)
+    for found, sha256 in store.folders():
+        if kind is not None and found != kind:
+            continue
+        size = sum(path.stat().st_size for path in (store.root / found / sha256).iterdir()) / 1024
+        try:
+            ref = store.find(found, sha256)
+        except (DamagedArtifactError, ValueError):
+            table.add_row(found, sha256[:16], "?", f"{size:,.0f}", "[red]damaged[/red]")
+        else:
+            table.add_row(found, sha256[:16], f"{ref.rows:,}", f"{size:,.0f}", "")
+    console.print(table)
+
+
+def find_artifact(store: ArtifactStore, text: str) -> ArtifactRef:
+    """Return the artifact that a reference, a sha256 or its beginning names.
+
+    Raises:
+        ConfigError: if none or several do.
+    """
+    wanted = text.partition("?")[0].removeprefix("capo:").rpartition("/")[2]
+    matches = [(kind, sha256) for kind, sha256 in store.folders() if wanted and sha256.startswith(wanted)]
+    if len(matches) != 1:
+        raise ConfigError(f"{text}: names {len(matches)} artifacts; `capo artifacts ls` shows them all")
+    return store.find(*matches[0])
+
+
+def print_artifact(console: Console, text: str) -> None:
+    """Print an artifact's manifest, the head of each table, and every computation that wrote it."""
+    store = ArtifactStore()
+    ref = find_artifact(store, text)
+    manifest = store.verify(ref)
+    console.print(str(ref), soft_wrap=True, highlight=False)
+    console.print_json(manifest.model_dump_json())
+    for name in TABLES[ref.kind]:
+        console.print(f"\n{name}", style="bold")
+        console.print(str(store.read_table(ref, name).head(5)), markup=False, highlight=False)
+    for record in store.lineage():
+        if str(ref) in record["writes"]:
+            console.print("\ncomputed by", style="bold")
+            console.print_json(json.dumps(record))
+
+
+def print_verification(console: Console) -> bool:
+    """Re-hash every artifact, print the damaged ones and a count by kind, and return whether all are whole."""
+    store = ArtifactStore()
+    whole: Counter[str] = Counter()
+    n_damaged = 0
+    for kind, sha256 in store.folders():
+        try:
+            store.verify(store.find(kind, sha256))
+        except (DamagedArtifactError, ValueError) as error:
+            n_damaged += 1
+            console.print(f"[red]damaged[/red] {kind}/{sha256}: ", end="", highlight=False)
+            console.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        else:
+            whole[kind] += 1
+    for kind, count in sorted(whole.items()):
+        console.print(f"{kind}: {count} whole", highlight=False)
+    console.print(f"{whole.total()} artifacts verified, {n_damaged} damaged", highlight=False)
+    return n_damaged == 0

@@ -1,0 +1,212 @@
+"""The line from raw files to the report, as plain functions that submit steps and hand on their futures.
+
+Each function takes the run's `Line`, which knows the configuration and what earlier stages have submitted. Nothing
+here computes: loops go over annotators, methods and seeds, and every call submits a cached step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from prefect.futures import PrefectFuture
+
+from flows.plan import plan_run
+from schemas.artifacts import ArtifactRef, ModelRef, SourceFile
+from schemas.config import EmbeddingConfig, ExperimentConfig, LocalJudge
+from tasks.analyze import analyze_agreement, analyze_stability
+from tasks.artifact_store import ArtifactStore
+from tasks.evaluate import evaluate_methods
+from tasks.generate import generate_method
+from tasks.human_validation import export_validation, import_ratings
+from tasks.ingest import ingest_annotations, split_corpus
+from tasks.judge import judge_method
+from tasks.pairs import pair_responses, select_demonstrations
+from tasks.report import write_report
+from tasks.sources import find_source, locate_model, secret_id, validation_secret
+from tasks.train import SHARED, train_capo_adapter, train_sft_adapter
+
+Reference = PrefectFuture[ArtifactRef]
+
+
+@dataclass
+class Line:
+    """What a run has so far: its configuration and the artifacts (or futures of them) each stage has produced."""
+
+    config: ExperimentConfig
+    flow_run_id: str
+    artifacts: dict[str, ArtifactRef] = field(default_factory=dict)
+    annotators: list[str] = field(default_factory=list)
+    _models: dict[tuple[str, str | None], ModelRef] = field(default_factory=dict)
+
+    @property
+    def tagged(self) -> bool:
+        """Whether prompts name the annotator, as a shared adapter needs."""
+        return self.config.adapter.layout == "shared"
+
+    @property
+    def targets(self) -> list[str]:
+        """What is trained for: every annotator, or one shared adapter."""
+        return [SHARED] if self.tagged else self.annotators
+
+    def model(self, model_id: str, revision: str | None) -> ModelRef:
+        """Return a model's location, found once per run."""
+        if (model_id, revision) not in self._models:
+            self._models[model_id, revision] = locate_model(model_id, revision)
+        return self._models[model_id, revision]
+
+    def base(self) -> ModelRef:
+        """Return the base model's location."""
+        return self.model(self.config.model.id, self.config.model.revision)
+
+    def encoder(self) -> ModelRef:
+        """Return the sentence-embedding model's location."""
+        embedding: EmbeddingConfig = self.config.embedding
+        return self.model(embedding.id, embedding.revision)
+
+    def keep(self, name: str, future: Reference) -> ArtifactRef:
+        """Wait for a step and keep its artifact under a name."""
+        self.artifacts[name] = future.result()
+        return self.artifacts[name]
+
+    def all_of(self, prefix: str) -> list[ArtifactRef]:
+        """Return the kept artifacts whose name starts with `prefix/`, in the order they were kept."""
+        return [ref for name, ref in self.artifacts.items() if name.startswith(f"{prefix}/")]
+
+
+def ingest(line: Line) -> None:
+    """Read the raw files and split the corpus; from here on the annotators are known."""
+    corpus = line.config.corpus
+    sources: list[SourceFile] = [find_source(path) for path in corpus.paths]
+    annotators_source = find_source(corpus.annotators_path) if corpus.annotators_path else None
+    annotations = ingest_annotations.submit(sources, annotators_source, corpus.format, line.config.task)
+    line.keep("annotations", annotations)
+    split = split_corpus.submit(annotations, corpus.max_items, line.config.splits)
+    metadata = ArtifactStore().metadata(line.keep("corpus", split))
+    line.annotators = metadata["annotators"]
+    plan_run(line.flow_run_id, line.config, metadata)
+
+
+def analyze(line: Line) -> None:
+    """Measure agreement and stability."""
+    config = line.config
+    corpus = line.artifacts["corpus"]
+    agreement = analyze_agreement.submit(corpus, config.task, config.stability.n_bootstrap, config.stability.seed)
+    stability = analyze_stability.submit(corpus, line.encoder(), config.stability)
+    line.keep("agreement", agreement)
+    line.keep("stability", stability)
+
+
+def pair(line: Line) -> None:
+    """Select demonstrations and build preference pairs for every annotator."""
+    config, corpus = line.config, line.artifacts["corpus"]
+    futures = {}
+    for annotator in line.annotators:
+        futures[f"demonstrations/{annotator}"] = select_demonstrations.submit(
+            corpus, annotator, config.task, line.tagged
+        )
+        futures[f"preferences/{annotator}"] = pair_responses.submit(
+            corpus, annotator, config.task, config.pairs, line.tagged
+        )
+    for name, future in futures.items():
+        line.keep(name, future)
+
+
+def train(line: Line) -> None:
+    """Train SFT and, from it, CAPO adapters for every target and seed, as far as the methods ask for them."""
+    config = line.config
+    if not {"sft", "capo"} & set(config.generation.methods):
+        return
+    futures = {}
+    for seed in config.seeds:
+        for target in line.targets:
+            members = line.annotators if target == SHARED else [target]
+            sft = train_sft_adapter.submit(
+                [line.artifacts[f"demonstrations/{name}"] for name in members],
+                target, line.base(), config.model, config.adapter, config.sft, seed,
+            )  # fmt: skip
+            futures[f"adapters/sft/{target}/{seed}"] = sft
+            if "capo" in config.generation.methods:
+                futures[f"adapters/capo/{target}/{seed}"] = train_capo_adapter.submit(
+                    [line.artifacts[f"preferences/{name}"] for name in members],
+                    sft, target, line.base(), config.model, config.adapter, config.capo, seed,
+                )  # fmt: skip
+    for name, future in futures.items():
+        line.keep(name, future)
+
+
+def generate(line: Line) -> None:
+    """Let every method answer the held-out items, as every annotator and with every seed."""
+    config = line.config
+    futures = {}
+    for seed in config.seeds:
+        for method in config.generation.methods:
+            for annotator in [None] if method == "zero_shot" else line.annotators:
+                target = SHARED if line.tagged else annotator
+                adapter = line.artifacts[f"adapters/{method}/{target}/{seed}"] if method in ("sft", "capo") else None
+                futures[f"generations/{method}/{annotator or 'nobody'}/{seed}"] = generate_method.submit(
+                    line.artifacts["corpus"], adapter, method, annotator, line.base(), config.model, config.task,
+                    config.generation.narrow(method), line.tagged, seed,
+                )  # fmt: skip
+    for name, future in futures.items():
+        line.keep(name, future)
+
+
+def evaluate(line: Line) -> None:
+    """Hold all generations against the people."""
+    config = line.config
+    evaluation = evaluate_methods.submit(
+        line.artifacts["corpus"], line.all_of("generations"), line.encoder(), config.task, config.evaluation
+    )
+    line.keep("evaluation", evaluation)
+
+
+def judge(line: Line) -> None:
+    """Ask the judge about every method's groups and about the people's own."""
+    config = line.config
+    base, model = None, None
+    if isinstance(config.judge.backend, LocalJudge):
+        model = config.judge.backend.model or config.model
+        base = line.model(model.id, model.revision)
+    futures = {
+        f"verdicts/{method}": judge_method.submit(
+            line.artifacts["corpus"], line.all_of(f"generations/{method}"), method, base, model, config.task,
+            config.judge.narrow(method), list(config.seeds),
+        )
+        for method in config.judge.methods
+    }  # fmt: skip
+    for name, future in futures.items():
+        line.keep(name, future)
+
+
+def export(line: Line) -> None:
+    """Make the blinded rating set and, apart from it, its key."""
+    config = line.config
+    methods = config.human_validation.methods
+    generations = [ref for method in methods for ref in line.all_of(f"generations/{method}")]
+    signed_by = secret_id(validation_secret())
+    sheets, key = export_validation.submit(
+        line.artifacts["corpus"], generations, config.task, config.human_validation, signed_by
+    ).result()
+    line.artifacts |= {"validation_tasks": sheets, "validation_key": key}
+
+
+def import_validation(line: Line, ratings_path: str) -> None:
+    """Read the raters' answers back in."""
+    ratings = import_ratings.submit(
+        line.artifacts["validation_tasks"],
+        line.artifacts["validation_key"],
+        find_source(ratings_path),
+        line.config.human_validation,
+    )
+    line.keep("ratings", ratings)
+
+
+def report(line: Line) -> None:
+    """Write the page."""
+    kept = line.artifacts
+    page = write_report.submit(
+        line.config, kept["annotations"], kept["corpus"], kept["agreement"], kept["stability"],
+        line.all_of("preferences"), line.all_of("adapters"), line.all_of("generations"), kept["evaluation"],
+        line.all_of("verdicts"), kept.get("ratings"),
+    )  # fmt: skip
+    line.keep("report", page)

@@ -1,0 +1,146 @@
+"""The flows that the command line and the deployments run: the whole line, and the line up to one stage.
+
+Every flow takes the experiment's configuration, which the Prefect UI shows as a form, and returns the references of
+what it produced. Stages before the one asked for come from the cache where nothing changed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from prefect import Flow, flow, get_run_logger
+from prefect.runtime import flow_run
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows import line as stages
+from flows.line import Line
+from schemas.config import ExperimentConfig
+from tasks import tracking
+from tasks.home import capo_home
+from tasks.human_validation import copy_sheets
+from tasks.report import publish_report
+
+References = dict[str, str]
+
+
+def _n_workers() -> int:
+    """Return how many steps run at once: one by default, because every training step uses all cores or the GPU."""
+    return int(os.environ.get("CAPO_N_WORKERS", "1"))
+
+
+def _stage_flow(name: str) -> Callable[[Callable[..., References]], Flow[..., References]]:
+    return flow(
+        name=name,
+        flow_run_name=name + " {config.name}",
+        task_runner=ThreadPoolTaskRunner(max_workers=_n_workers()),
+        persist_result=False,
+    )
+
+
+@contextmanager
+def _open_line(config: ExperimentConfig, name: str) -> Iterator[Line]:
+    """Open the run in MLflow and close it with the references of all it used and made, failed or finished."""
+    flow_run_id = str(flow_run.id)
+    run_id = tracking.start_flow_run(config.name, f"{name} {config.name}", flow_run_id, config.model_dump(mode="json"))
+    line = Line(config, flow_run_id)
+    try:
+        yield line
+    except BaseException:
+        tracking.name_artifacts(run_id, writes=line.artifacts.values())
+        tracking.finish_run(run_id, failed=True)
+        raise
+    tracking.name_artifacts(run_id, writes=line.artifacts.values())
+    if "evaluation" in line.artifacts:
+        tracking.log_summary(run_id, line.artifacts["evaluation"])
+    if "report" in line.artifacts:
+        page = publish_report(line.artifacts["report"], config.name)
+        tracking.log_file(run_id, page)
+        get_run_logger().info("report: %s", page)
+    tracking.finish_run(run_id)
+
+
+def _run(config: ExperimentConfig, name: str, *parts: Callable[[Line], None]) -> References:
+    """Run the given parts of the line in order and return the references of what they produced."""
+    with _open_line(config, name) as line:
+        for part in parts:
+            part(line)
+    return {key: str(ref) for key, ref in line.artifacts.items()}
+
+
+_TO_GENERATIONS = (stages.ingest, stages.pair, stages.train, stages.generate)
+_TO_REPORT = (stages.ingest, stages.analyze, *_TO_GENERATIONS[1:], stages.evaluate, stages.judge, stages.export)
+
+
+@_stage_flow("ingest")
+def ingest(config: ExperimentConfig) -> References:
+    """Read raw annotations, quarantine what is wrong, and split the items."""
+    return _run(config, "ingest", stages.ingest)
+
+
+@_stage_flow("analyze")
+def analyze(config: ExperimentConfig) -> References:
+    """Measure agreement between annotators and the stability of each one's way of explaining."""
+    return _run(config, "analyze", stages.ingest, stages.analyze)
+
+
+@_stage_flow("pairs")
+def pairs(config: ExperimentConfig) -> References:
+    """Build demonstrations and preference pairs for every annotator."""
+    return _run(config, "pairs", stages.ingest, stages.pair)
+
+
+@_stage_flow("train")
+def train(config: ExperimentConfig) -> References:
+    """Train SFT and CAPO adapters."""
+    return _run(config, "train", *_TO_GENERATIONS[:3])
+
+
+@_stage_flow("generate")
+def generate(config: ExperimentConfig) -> References:
+    """Let every method answer the held-out items."""
+    return _run(config, "generate", *_TO_GENERATIONS)
+
+
+@_stage_flow("evaluate")
+def evaluate(config: ExperimentConfig) -> References:
+    """Hold the generations against the people they imitate."""
+    return _run(config, "evaluate", *_TO_GENERATIONS, stages.evaluate)
+
+
+@_stage_flow("judge")
+def judge(config: ExperimentConfig) -> References:
+    """Ask a language model which person each group of explanations reads like."""
+    return _run(config, "judge", *_TO_GENERATIONS, stages.judge)
+
+
+@_stage_flow("export-validation")
+def export_validation(config: ExperimentConfig) -> References:
+    """Export the blinded rating set to `<home>/validation/<name>`; the key stays in the artifact store."""
+    with _open_line(config, "export-validation") as line:
+        for part in (*_TO_GENERATIONS, stages.export):
+            part(line)
+        directory = copy_sheets(line.artifacts["validation_tasks"], capo_home() / "validation" / config.name)
+        get_run_logger().info("rating sheets: %s", directory)
+    return {key: str(ref) for key, ref in line.artifacts.items()}
+
+
+@_stage_flow("import-validation")
+def import_validation(config: ExperimentConfig, ratings: str) -> References:
+    """Import raters' answers (CSV or JSON Lines) and report on them."""
+    return _run(
+        config, "import-validation", *_TO_REPORT, lambda line: stages.import_validation(line, ratings), stages.report
+    )
+
+
+@_stage_flow("report")
+def report(config: ExperimentConfig) -> References:
+    """Write the report, running whatever it still needs."""
+    return _run(config, "report", *_TO_REPORT, stages.report)
+
+
+@_stage_flow("run")
+def run(config: ExperimentConfig) -> References:
+    """Run the whole line, from raw files to the report."""
+    return _run(config, "run", *_TO_REPORT, stages.report)

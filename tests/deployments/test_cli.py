@@ -1,0 +1,84 @@
+"""The command line as a user meets it: exit codes, messages, the artifact store's commands."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from schemas.frames import AGREEMENT, empty
+from tasks.artifact_store import ArtifactStore
+
+ROOT = Path(__file__).parent.parent.parent
+EXAMPLE = "deployments/configs/example/nli-smollm2-135m.yaml"
+
+
+def _capo(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "CAPO_HOME": str(home), "COLUMNS": "200"}
+    return subprocess.run(
+        [sys.executable, "-m", "deployments.cli", *arguments],
+        cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_help_lists_every_stage(home: Path) -> None:
+    done = _capo("--help", home=home)
+    assert done.returncode == 0
+    for stage in (
+        "run", "ingest", "analyze", "pairs", "train", "generate", "evaluate", "judge",
+        "export-validation", "import-validation", "report", "doctor", "artifacts",
+    ):  # fmt: skip
+        assert stage in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["frobnicate"], "No such command"),
+        (["run"], "Missing argument"),
+        (["run", "nowhere.yaml"], "nowhere.yaml: cannot be read"),
+        (["run", EXAMPLE, "--set", "capo.betta=1"], "capo.betta: unknown key; allowed here"),
+        (["artifacts", "show", "ffff"], "names 0 artifacts"),
+        (["artifacts", "ls", "--kind", "models"], "no such kind"),
+    ],
+)
+def test_bad_usage_and_configuration_exit_with_two_and_no_traceback(
+    arguments: list[str], says: str, home: Path
+) -> None:
+    done = _capo(*arguments, home=home)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_doctor_names_a_missing_corpus_file_and_what_to_do(home: Path, tmp_path: Path) -> None:
+    done = _capo("doctor", "deployments/configs/varierr/smollm2-135m.yaml", "--data-dir", str(tmp_path), home=home)
+    assert done.returncode == 1
+    assert "missing" in done.stdout
+    assert "CAPO_DATA_DIR" in done.stdout
+
+
+def test_doctor_is_content_with_the_example(home: Path) -> None:
+    done = _capo("doctor", EXAMPLE, home=home)
+    assert done.returncode == 0, done.stdout
+    assert "nli.csv" in done.stdout
+
+
+def test_artifacts_are_listed_shown_and_verified(home: Path) -> None:
+    store = ArtifactStore()
+    ref = store.write("agreement", {"data.parquet": empty(AGREEMENT)}, metadata={"seed": 13})
+    store.record_lineage("k", {"step": "analyze-agreement", "writes": [str(ref)]})
+    assert ref.sha256[:16] in _capo("artifacts", "ls", home=home).stdout
+    shown = _capo("artifacts", "show", ref.sha256[:8], home=home)
+    assert shown.returncode == 0
+    assert "analyze-agreement" in shown.stdout
+    whole = _capo("artifacts", "verify", home=home)
+    assert whole.returncode == 0
+    assert "1 artifacts verified, 0 damaged" in whole.stdout
+    (store.path(ref) / "data.parquet").write_bytes(b"x")
+    damaged = _capo("artifacts", "verify", home=home)
+    assert damaged.returncode == 1
+    assert ref.sha256 in damaged.stdout
