@@ -27,16 +27,42 @@ _VEGA_LITE_VERSION = "6.4"
 _TEXT = "var(--ink-2)"
 _PANEL_COLOUR = "var(--panel)"
 _FONT_SIZE = 12
-_LABEL_WIDTH = 108
-_LABEL_SPACE = 128
+_LABEL_WIDTH = 124
+_LABEL_SPACE = 134
 _SVG = "{http://www.w3.org/2000/svg}"
 _KEPT_ELEMENTS = {f"{_SVG}{name}" for name in ("svg", "g", "path", "line", "rect", "text", "tspan", "defs", "clipPath")}
 _KEPT_ATTRIBUTES = frozenset(
-    (
-        "id d x y x1 x2 y1 y2 width height viewBox transform fill fill-opacity stroke stroke-width stroke-opacity "
-        "stroke-dasharray stroke-linecap stroke-linejoin stroke-miterlimit opacity clip-path font-size font-weight "
-        "font-style text-anchor dx dy"
-    ).split(" ")
+    [
+        "id",
+        "d",
+        "x",
+        "y",
+        "x1",
+        "x2",
+        "y1",
+        "y2",
+        "width",
+        "height",
+        "viewBox",
+        "transform",
+        "fill",
+        "fill-opacity",
+        "stroke",
+        "stroke-width",
+        "stroke-opacity",
+        "stroke-dasharray",
+        "stroke-linecap",
+        "stroke-linejoin",
+        "stroke-miterlimit",
+        "opacity",
+        "clip-path",
+        "font-size",
+        "font-weight",
+        "font-style",
+        "text-anchor",
+        "dx",
+        "dy",
+    ]
 )
 _UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _TICK_LABEL = "replace(datum.label, regexp('^(−?)0[.]'), '$1.')"
@@ -150,10 +176,24 @@ def draw_dots(
         "encoding": {"x": _value("value", scale), "fill": fill, "stroke": stroke, "description": {"field": "tip"}},
     }
     absent = {
-        "mark": {"type": "text", "align": "left", "dx": 4, "fontSize": _FONT_SIZE, "fontStyle": "italic", "fill": _TEXT},
+        "mark": {
+            "type": "text",
+            "align": "left",
+            "dx": 4,
+            "fontSize": _FONT_SIZE,
+            "fontStyle": "italic",
+            "fill": _TEXT,
+        },
         "encoding": {"x": {"value": 0}, "text": {"field": "note"}},
     }
-    axis = {"labelLimit": _LABEL_WIDTH, "minExtent": _LABEL_SPACE, "ticks": False, "domain": False, "grid": False, "labelPadding": 6}
+    axis = {
+        "labelLimit": _LABEL_WIDTH,
+        "minExtent": _LABEL_SPACE,
+        "ticks": False,
+        "domain": False,
+        "grid": False,
+        "labelPadding": 6,
+    }
     lanes = {"field": "lane", "type": "ordinal"}
     layer = {
         "data": {"values": rows},
@@ -199,7 +239,7 @@ def draw_curves(
 
 def _value(field: str, scale: Spec) -> Spec:
     """Return the encoding of a value by place, its axis written as the tables write numbers."""
-    axis = {"tickCount": 4, "format": "~f", "labelExpr": _TICK_LABEL}
+    axis = {"tickCount": 4, "format": "~f", "labelExpr": _TICK_LABEL, "labelSeparation": 8}
     return {"field": field, "type": "quantitative", "title": None, "scale": scale, "axis": axis}
 
 
@@ -253,8 +293,8 @@ def _rules(references: Sequence[Reference], channel: str, scale: Spec) -> list[S
 
 def _render(layers: list[Spec], height: int, description: str) -> Markup:
     """Return the layers as inline SVG that scales with its box."""
-    axis = {name: _TEXT for name in ("labelColor", "titleColor")}
-    axis |= {name: "var(--rule)" for name in ("gridColor", "tickColor", "domainColor")}
+    axis = dict.fromkeys(("labelColor", "titleColor"), _TEXT)
+    axis |= dict.fromkeys(("gridColor", "tickColor", "domainColor"), "var(--rule)")
     axis |= {"labelFontSize": _FONT_SIZE, "titleFontSize": _FONT_SIZE, "titleFontWeight": "normal", "titlePadding": 6}
     spec = {
         "width": WIDTH,

@@ -132,7 +132,7 @@ def tabulate_pairs(pair_counts: Mapping[str, Any]) -> Table:
 
 
 def flatten_mapping(mapping: Mapping[str, Any], prefix: str = "", *, spell: bool = True) -> Iterator[tuple[str, Any]]:
-    """Yield (name, value) of every leaf; names of nested mappings are joined by ` · ` and, by default, spelt in words."""
+    """Yield (name, value) of every leaf; nested names are joined by ` · ` and, by default, spelt in words."""
     for key, value in mapping.items():
         name = prefix + (_spell(str(key)) if spell else str(key))
         if isinstance(value, Mapping):

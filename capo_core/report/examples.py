@@ -10,7 +10,7 @@ import polars as pl
 from markupsafe import Markup
 
 from capo_core.report.data import ReportData
-from capo_core.report.terms import PARSE_TITLES, method_class, method_title, order_methods
+from capo_core.report.terms import PARSE_TITLES, decision_rank, method_class, method_title, order_methods
 
 MAX_CHARACTERS = 3_000_000
 """Characters of examples embedded in the page; items beyond are left out whole and counted."""
@@ -49,6 +49,7 @@ def collect_examples(data: ReportData, max_characters: int = MAX_CHARACTERS) -> 
     task = data.config.task
     content = {
         "names": [task.text_a_name, task.text_b_name],
+        "decisions": sorted(generations["decision"].unique().to_list(), key=decision_rank),
         "methods": [{"id": name, "title": method_title(name), "style": method_class(name)} for name in methods],
         "statuses": PARSE_TITLES,
         "manySeeds": generations["seed"].n_unique() > 1,

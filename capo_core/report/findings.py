@@ -175,8 +175,8 @@ def say_labels(data: ReportData) -> str:
         return "Agreement with the person's label: not measured."
     typical = "median" if data.config.task.labels.level == "ordinal" else "commonest"
     sentence = (
-        f"The label{f' ({decision} decision)' if decision else ''} equals the person's in {quote(found['sft'])} of items "
-        f"for SFT and {quote(found['capo'])} for CAPO; always giving the person's {typical} training label: "
+        f"The label{f' ({decision} decision)' if decision else ''} equals the person's in {quote(found['sft'])} of "
+        f"items for SFT and {quote(found['capo'])} for CAPO; always giving the person's {typical} training label: "
         f"{quote(found['majority'])}."
     )
     said = []
@@ -223,7 +223,8 @@ def weigh_judge(data: ReportData) -> tuple[bool | None, str]:
     if not informative:
         return (
             False,
-            f"Not informative. The judge does not tell the real annotators apart: {text}. Its verdicts on models say nothing.",
+            f"Not informative. The judge does not tell the real annotators apart: {text}. "
+            "Its verdicts on models say nothing.",
         )
     return True, f"Informative: {text}."
 
@@ -246,5 +247,6 @@ def say_raters(data: ReportData) -> str:
     rows = data.ratings_metrics.filter((pl.col("metric") == metric) & (pl.col("annotator_id") == ALL))
     names = order_methods(rows["method"].to_list())
     found = [(name, find_first(data.ratings_metrics, metric, name)) for name in names]
-    figures = join_and([f"{method_title(name)} {quote(estimate)}" for name, estimate in found])
-    return f"Share of blinded tasks in which a rater names the person imitated: {figures or 'not measured'} (chance {chance_of(data)})."
+    figures = join_and([f"{method_title(name)} {quote(estimate)}" for name, estimate in found]) or format_value(None)
+    chance = chance_of(data)
+    return f"Share of blinded tasks in which a rater names the person imitated: {figures} (chance {chance})."

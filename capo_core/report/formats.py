@@ -6,6 +6,7 @@ import math
 
 NOT_MEASURED = "not measured"
 MINUS = "−"
+NO_BREAK = "\u00a0"
 
 
 def is_measured(value: float | int | None) -> bool:
@@ -47,10 +48,10 @@ def _strictly(sign: str, text: str) -> str:
 
 
 def format_interval(low: float | None, high: float | None, *, share: bool = False) -> str:
-    """Return `[.60, .80]`, or an empty string where an end is missing."""
+    """Return `[.60, .80]`, its space one that does not break, or an empty string where an end is missing."""
     if not is_measured(low) or not is_measured(high):
         return ""
-    return f"[{format_value(low, share=share)}, {format_value(high, share=share)}]"
+    return f"[{format_value(low, share=share)},{NO_BREAK}{format_value(high, share=share)}]"
 
 
 def format_estimate(value: float | None, low: float | None, high: float | None, *, share: bool = False) -> str:

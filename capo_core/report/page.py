@@ -15,11 +15,20 @@ import polars as pl
 import yaml
 from markupsafe import Markup
 
-from capo_core.report import analysis_tables, data_tables, figures, findings, result_tables, summary, training_figures
-from capo_core.report.data import ALL, ReportData, choose_group_size, matching
+from capo_core.report import (
+    analysis_tables,
+    data_tables,
+    figures,
+    findings,
+    result_figures,
+    result_tables,
+    summary,
+    training_figures,
+)
+from capo_core.report.data import ALL, ReportData, matching
 from capo_core.report.examples import collect_examples
 from capo_core.report.formats import plural
-from capo_core.report.tables import Table, build_table, text_cell
+from capo_core.report.tables import Cell, Table, build_table, text_cell
 
 _SECTIONS = (
     ("summary", "Summary"),
@@ -145,14 +154,15 @@ def _training_section(data: ReportData) -> dict[str, Any]:
 
 def _results_section(data: ReportData) -> dict[str, Any]:
     """Return what the sections on results and comparisons show."""
-    size = choose_group_size(data.metrics)
+    main = findings.choose_headline(data)
     people = [name for name in sorted(data.metrics["annotator_id"].drop_nulls().unique().to_list()) if name != ALL]
     own = [(name, result_tables.tabulate_metrics(data.metrics, name, f"Figures of {name}")) for name in people]
     pair = _main_pair(data.comparisons)
     return {
-        "main_figure": figures.draw_attribution(data, [] if size is None else [size]),
-        "attribution_figure": figures.draw_attribution(data),
-        "metrics_figure": figures.draw_metric_panels(
+        "main_figure": result_figures.draw_main_attribution(data, main),
+        "attribution_figure": result_figures.draw_attribution(data),
+        "annotators_figure": result_figures.draw_attribution_by_annotator(data, main),
+        "metrics_figure": result_figures.draw_metric_panels(
             data.metrics,
             f"The other figures by method, with {data.confidence_percent} intervals",
             leave_out=["attribution_accuracy"],
@@ -161,7 +171,7 @@ def _results_section(data: ReportData) -> dict[str, Any]:
         "results_by_annotator": own,
         "reading": result_tables.tabulate_reading(data.generations),
         "comparisons": result_tables.tabulate_comparisons(data),
-        "differences_figure": figures.draw_differences(data, *pair) if pair else figures.Figure("", ()),
+        "differences_figure": result_figures.draw_differences(data, *pair) if pair else figures.Figure("", ()),
     }
 
 
@@ -188,7 +198,7 @@ def _judge_section(data: ReportData) -> dict[str, Any]:
             continue
         drawn = matching(metrics, metric=shown)
         caption = f"Attribution by method, with {data.confidence_percent} intervals; dotted: chance"
-        section[f"{name}_figure"] = figures.draw_metric_panels(drawn, caption, chance=chance)
+        section[f"{name}_figure"] = result_figures.draw_metric_panels(drawn, caption, chance=chance)
         section[f"{name}_table"] = result_tables.tabulate_metrics(metrics, ALL, "Mean over annotators, by method")
     return section
 
@@ -213,5 +223,5 @@ def tabulate_provenance(provenance: Mapping[str, Any]) -> list[Table]:
 
 def _provenance_table(title: str, pairs: list[tuple[Any, Any]]) -> Table:
     """Return a table of names and values."""
-    rows = [[text_cell(name), text_cell(value)] for name, value in pairs]
+    rows = [[text_cell(name), Cell(str(value), style="code")] for name, value in pairs]
     return build_table(title.replace("_", " ").capitalize(), ["What", "Value"], rows)

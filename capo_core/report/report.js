@@ -1,6 +1,6 @@
 "use strict";
 (() => {
-  const STEP = 10;
+  const STEP = 6;
 
   /** Return a new element; text goes in as text, so that nothing in the data becomes markup. */
   function make(tag, className, text) {
@@ -60,11 +60,16 @@
     return entry;
   }
 
-  /** Return a box of entries under a heading. */
-  function makeBox(title, style, entries) {
-    const box = make("div", `box box-${style}`);
-    box.append(make("h4", "", title), ...entries);
-    return box;
+  /** Return a row: who wrote, then a column per decision. */
+  function makeRow(title, style, columns) {
+    const row = make("div", `row row-${style}`);
+    row.append(make("h4", "", title));
+    for (const entries of columns) {
+      const column = make("div", "column");
+      column.append(...entries);
+      row.append(column);
+    }
+    return row;
   }
 
   /** Return a person's annotations of an item. */
@@ -87,18 +92,19 @@
     item.texts.forEach((text, i) => texts.append(make("dt", "", content.names[i]), make("dd", "", text ?? "not in the corpus")));
     const written = writtenBy(item, person);
     const ownLabels = new Set(written.map(([label]) => label));
-    const entries = written.map(([label, explanation]) => makeEntry("", label, explanation, null, null));
-    const boxes = make("div", "boxes");
-    boxes.append(makeBox(`${person} wrote`, "human", entries.length ? entries : [make("p", "", "nothing on this item")]));
+    const own = written.map(([label, explanation]) => makeEntry("", label, explanation, null, null));
+    const rows = make("div", "rows");
+    rows.append(makeRow(`${person} wrote`, "human", [own.length ? own : [make("p", "absent", "nothing on this item")]]));
     for (const method of content.methods) {
       const made = responsesOf(example).filter((response) => response.m === method.id);
       if (!made.length) continue;
       const title = method.title + (made.every((response) => response.p === null) ? " (imitates nobody)" : "");
-      boxes.append(makeBox(title, method.style, made.map((response) => makeEntry(
-        response.d + (content.manySeeds ? `, seed ${response.s}` : ""),
-        response.l, response.e, written.length ? ownLabels : null, response))));
+      const columns = content.decisions.map((decision) => made.filter((response) => response.d === decision).map(
+        (response) => makeEntry(response.d + (content.manySeeds ? `, seed ${response.s}` : ""),
+          response.l, response.e, written.length ? ownLabels : null, response)));
+      rows.append(makeRow(title, method.style, columns));
     }
-    card.append(heading, texts, boxes);
+    card.append(heading, texts, rows);
     return card;
   }
 

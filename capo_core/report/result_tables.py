@@ -95,6 +95,8 @@ def _metric_cell(rows: pl.DataFrame, decision: str | None, term: MetricTerm) -> 
     notes = [] if row["n"] is None else [f"n {row['n']:,}"]
     if row["n_seeds"] is not None:
         notes.append(plural(row["n_seeds"], "seed"))
+    if term.flag and is_measured(row["value"]):
+        return Cell("yes" if row["value"] >= 0.5 else "no", (" · ".join(notes),), numeric=True)
     return value_cell(row["value"], row["ci_low"], row["ci_high"], share=term.share, notes=[" · ".join(notes)])
 
 
@@ -156,7 +158,7 @@ def tabulate_reading(generations: pl.DataFrame) -> Table:
     """Return per method and decision how many responses were read, why others were not, and how many were cut."""
     keys = generations.select("method", "decision").unique().rows()
     ranks = {name: i for i, name in enumerate(order_methods(key[0] for key in keys))}
-    statuses = [*PARSE_TITLES, *sorted(set(generations["parse_status"].to_list()) - set(PARSE_TITLES))]
+    statuses: list[str] = [*PARSE_TITLES, *sorted(set(generations["parse_status"].to_list()) - set(PARSE_TITLES))]
     rows = []
     for method, decision in sorted(keys, key=lambda key: (ranks[key[0]], decision_rank(key[1]))):
         part = matching(generations, method=method, decision=decision)
@@ -171,7 +173,7 @@ def tabulate_reading(generations: pl.DataFrame) -> Table:
                 _share_cell(n_cut, part.height),
             ]
         )
-    titles = [_capitalise(PARSE_TITLES.get(status, status)) for status in statuses]
+    titles = [_capitalise(PARSE_TITLES.get(status) or status) for status in statuses]
     columns = ["Method", "Decision", "Responses", *titles, "Cut at the token limit"]
     notes = ("An unreadable response is counted here and in the rate of readable responses; it is never guessed.",)
     return build_table("What could be read", columns, rows, notes=notes, empty_text="Nothing was generated.")

@@ -69,8 +69,8 @@ def summarise(data: ReportData) -> Summary:
         return Summary(headline, (), "", findings, cautions)
     decision = f", {main.decision}" if main.decision else ""
     note = (
-        f"Share of groups of {main.group_size} explanations that a classifier, trained on human text only, gives to the "
-        f"person imitated{decision}, as written; {data.confidence_percent} intervals."
+        f"Share of groups of {main.group_size} explanations that a classifier, trained on human text only, gives to "
+        f"the person imitated{decision}, as written; {data.confidence_percent} intervals."
     )
     return Summary(say_headline(data, main), build_tiles(data, main), note, findings, cautions)
 
@@ -148,15 +148,14 @@ def list_cautions(data: ReportData) -> list[str]:
 
 
 def list_unmeasured(data: ReportData) -> list[str]:
-    """Return the titles of known figures that no table holds a value for."""
-    measured: set[tuple[str, str | None]] = set()
-    for frame in (data.metrics, data.judge_metrics, data.ratings_metrics):
-        if frame is not None:
-            known = frame.filter(pl.col("value").is_not_null() & pl.col("value").is_finite())
-            measured |= set(known.select("metric", "condition").unique().rows())
+    """Return the titles of figures that are known or asked for and have no value in any table."""
+    asked = pl.concat([frame for frame in (data.metrics, data.judge_metrics, data.ratings_metrics) if frame is not None])
+    known = asked.filter(pl.col("value").is_not_null() & pl.col("value").is_finite())
+    measured = set(known.select("metric", "condition").rows())
     names = {metric for metric, _ in measured}
     ordinal = data.config.task.labels.level == "ordinal"
     missing = [t.title for t in METRICS if t.name not in names and (ordinal or t.name != "ordinal_distance")]
+    missing += sorted(set(asked["metric"].to_list()) - names - {term.name for term in METRICS})
     if ATTRIBUTION in names:
         controls = {
             "surface_normalised": "attribution with the surface removed",

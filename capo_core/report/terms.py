@@ -17,6 +17,7 @@ class MetricTerm:
         meaning: one sentence for a reader who does not know the metric; empty for an unknown one.
         better: which way is closer to the person; None where neither is.
         share: whether values lie between 0 and 1 and are written as .71.
+        flag: whether the value is 1 for yes and 0 for no.
     """
 
     name: str
@@ -24,6 +25,7 @@ class MetricTerm:
     meaning: str = ""
     better: Literal["higher", "lower", "nearer one"] | None = None
     share: bool = False
+    flag: bool = False
 
 
 METRICS: tuple[MetricTerm, ...] = (
@@ -92,7 +94,7 @@ METRICS: tuple[MetricTerm, ...] = (
         "higher",
         share=True,
     ),
-    MetricTerm("judge_informative", "Judge informative", "1 where the judge tells the real annotators apart, else 0."),
+    MetricTerm("judge_informative", "Judge informative", "Whether the judge tells the real annotators apart.", flag=True),
     MetricTerm(
         "judge_tie_rate",
         "Judge ties",
