@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 _SESSION = Path(tempfile.mkdtemp(prefix="capo-tests-"))
+atexit.register(shutil.rmtree, _SESSION, ignore_errors=True)
 os.environ["CAPO_HOME"] = str(_SESSION / "home")
 os.environ["PREFECT_HOME"] = str(_SESSION / "prefect")
 os.environ["PREFECT_LOGGING_TO_API_ENABLED"] = "false"

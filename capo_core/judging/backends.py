@@ -18,8 +18,6 @@ VerdictStatus = Literal["ok", "unparseable", "failed"]
 
 _VERDICT_LINE = re.compile(r"(?:answer\W+)?(?:person\W+)?(?P<letter>[A-Z])", re.IGNORECASE)
 _VERDICT_OPENING = re.compile(r"answer\b.", re.IGNORECASE | re.DOTALL)
-_DECORATION = re.compile(r"\A[\W_]+|[\W_]+\Z")
-_CODE_BLOCK = re.compile(r"\A```(?:json)?\s*(?P<body>.*?)\s*```\Z", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -64,8 +62,7 @@ def parse_verdict(text: str, letters: str) -> int | None:
         letters: the candidates' letters, in order.
     """
     stripped = text.strip()
-    block = _CODE_BLOCK.match(stripped)
-    stated = _json_answer(block["body"] if block else stripped)
+    stated = _json_answer(stripped.strip("`").removeprefix("json") if stripped.startswith("```") else stripped)
     if stated is None:
         stated = _last_line_answer(stripped)
     position = letters.find(stated.upper()) if stated else -1
@@ -87,7 +84,8 @@ def _json_answer(text: str) -> str | None:
 def _last_line_answer(text: str) -> str:
     """Return the letter of the last line that is a verdict, "" where there is none or the last one is malformed."""
     for line in reversed(text.splitlines()):
-        core = _DECORATION.sub("", line)
+        alphanumeric = [i for i, character in enumerate(line) if character.isalnum()]
+        core = line[alphanumeric[0] : alphanumeric[-1] + 1] if alphanumeric else ""
         if match := _VERDICT_LINE.fullmatch(core):
             return match["letter"]
         if _VERDICT_OPENING.match(core):

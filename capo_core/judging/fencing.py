@@ -15,9 +15,9 @@ def neutralise(text: str) -> str:
     """Return `text` on one line, without characters that could close a fence, open a chat turn or hide.
 
     Angle brackets become single guillemets, which covers our fences, `<|im_end|>`, `</s>`, `<<SYS>>` and
-    `<start_of_turn>` alike; a bracketed word with a capital such as `[INST]` gets white square brackets; format and control
-    characters (zero width, bidirectional overrides) go. References and judged text are treated the same, so no
-    author is given away by it. A text that is one line cannot put a role or a verdict at the start of one.
+    `<start_of_turn>` alike; a bracketed word with a capital such as `[INST]` gets white square brackets; format and
+    control characters (zero width, bidirectional overrides) go. References and judged text are treated the same, so
+    no author is given away by it. A text that is one line cannot put a role or a verdict at the start of one.
     """
     visible = "".join(
         character if unicodedata.category(character) not in {"Cc", "Cf", "Cs", "Zl", "Zp"} else " "

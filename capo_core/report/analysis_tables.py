@@ -71,6 +71,8 @@ def _matrix_cell(found: dict[frozenset[str], dict], person: str, other: str) -> 
         return text_cell(None)
     interval = format_interval(row["ci_low"], row["ci_high"], share=True)
     notes = tuple(note for note in (interval, f"n {row['n_items']:,}") if note)
+    if not is_measured(row["value"]):
+        return Cell("undefined", notes, style="absent")
     return heat_cell(row["value"], text=format_value(row["value"], share=True), notes=notes)
 
 

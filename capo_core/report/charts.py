@@ -313,7 +313,7 @@ def _rewrite(drawing: str, description: str) -> str:
     """Return the SVG with only kept elements and attributes, tips on dots, and a description for the whole."""
     root = ElementTree.fromstring(drawing)
     # The renderer numbers clip paths through its whole life; named by content they are unique and always the same.
-    prefix = format(crc32(_CLIP_ID.sub("clip", drawing).encode()), "08x")
+    prefix = format(crc32((description + _CLIP_ID.sub("clip", drawing)).encode()), "08x")
     clips = {clip.get("id", ""): f"clip-{prefix}-{i}" for i, clip in enumerate(root.iter(f"{_SVG}clipPath"))}
     for element in list(root.iter()):
         for child in list(element):

@@ -119,17 +119,25 @@ def matching(frame: pl.DataFrame, **wanted: str | int | None) -> pl.DataFrame:
     return frame
 
 
+def is_finite(column: str) -> pl.Expr:
+    """Return the condition that a column holds a number: neither null nor NaN nor infinite."""
+    return pl.col(column).is_not_null() & pl.col(column).is_finite()
+
+
 def find_estimate(metrics: pl.DataFrame | None, **wanted: str | int | None) -> Estimate | None:
-    """Return the one measured row with the wanted keys; None where there is none or its value is null or not finite."""
+    """Return the one measured row with the wanted keys; None where there is none, or more than one to choose from."""
     if metrics is None:
         return None
-    rows = matching(metrics, **wanted)
+    rows = matching(metrics, **wanted).filter(is_finite("value"))
     if rows.height != 1:
         return None
     row = rows.row(0, named=True)
-    if not is_measured(row["value"]):
-        return None
-    return Estimate(row["value"], row["ci_low"], row["ci_high"], row["n"], row["n_seeds"])
+    return Estimate(row["value"], _number(row["ci_low"]), _number(row["ci_high"]), row["n"], row["n_seeds"])
+
+
+def _number(value: float | None) -> float | None:
+    """Return a finite number as it is, anything else as None."""
+    return value if is_measured(value) else None
 
 
 def find_difference(
@@ -143,16 +151,16 @@ def find_difference(
         row = rows.row(0, named=True)
         if not is_measured(row["difference"]):
             return None
-        low, high = row["ci_low"], row["ci_high"]
+        low, high = _number(row["ci_low"]), _number(row["ci_high"])
         if sign < 0:
             low, high = (None if high is None else -high), (None if low is None else -low)
-        return Difference(sign * row["difference"], low, high, row["p_value"], row["n"], row["n_seeds"])
+        return Difference(sign * row["difference"], low, high, _number(row["p_value"]), row["n"], row["n_seeds"])
     return None
 
 
 def choose_group_size(metrics: pl.DataFrame, metric: str = "attribution_accuracy", preferred: int = 5) -> int | None:
     """Return the group size for the headline: the one nearest to `preferred`, the smaller of two; None without any."""
-    sizes = metrics.filter((pl.col("metric") == metric) & pl.col("value").is_not_null())["group_size"]
+    sizes = metrics.filter((pl.col("metric") == metric) & is_finite("value"))["group_size"]
     distinct = sorted(sizes.drop_nulls().unique().to_list())
     return min(distinct, key=lambda size: (abs(size - preferred), size)) if distinct else None
 

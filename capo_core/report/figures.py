@@ -58,7 +58,7 @@ def draw_stability(data: ReportData) -> Figure:
         f"Attribution accuracy by group size k, with {data.confidence_percent} bands",
         panels,
         (
-            LegendEntry("held-out human text (ceiling for any model)", "line line-human"),
+            LegendEntry("held-out human text (ceiling)", "line line-human"),
             LegendEntry("authors shuffled within items (floor)", "line line-floor"),
             LegendEntry("chance", "line line-chance"),
         ),

@@ -18,6 +18,8 @@ from capo_core.report.data import (
     choose_group_size,
     find_difference,
     find_estimate,
+    is_finite,
+    matching,
 )
 from capo_core.report.formats import (
     format_difference,
@@ -25,7 +27,6 @@ from capo_core.report.formats import (
     format_interval,
     format_p,
     format_value,
-    is_measured,
     join_and,
 )
 from capo_core.report.terms import method_title, order_methods
@@ -79,7 +80,7 @@ def find_first(metrics: pl.DataFrame, metric: str, method: str) -> Estimate | No
     rows = metrics.filter(
         (pl.col("metric") == metric) & (pl.col("method") == method) & (pl.col("annotator_id") == ALL),
         pl.col("condition").is_null() | (pl.col("condition") == "raw"),
-        pl.col("value").is_not_null(),
+        is_finite("value"),
     )
     rows = rows.sort("group_size", pl.col("decision") != "sampled", "decision", nulls_last=False)
     return find_estimate(rows.head(1))
@@ -203,29 +204,31 @@ def say_length(data: ReportData, decision: str | None) -> str | None:
 def weigh_judge(data: ReportData) -> tuple[bool | None, str]:
     """Return whether the LLM judge tells the real annotators apart (None: unknown), and the sentence that says so.
 
-    It does where the evaluation's `judge_informative` says so, or, without that, where the interval of its accuracy
-    on real human text lies above chance.
+    It does where `judge_informative` says so, or, where that figure was not asked for, where the interval of the
+    judge's accuracy on real human text lies above chance.
     """
     if data.judge_metrics is None or data.judge_metrics.is_empty():
         return None, "Not measured."
     ceiling = find_first(data.judge_metrics, "judge_accuracy", "human")
-    flags = data.judge_metrics.filter((pl.col("metric") == "judge_informative") & (pl.col("annotator_id") == ALL))
-    values = [value for value in flags["value"].to_list() if is_measured(value)]
+    flags = matching(data.judge_metrics, metric="judge_informative", annotator_id=ALL)
+    values = flags.filter(is_finite("value"))["value"].to_list()
     informative: bool | None = min(values) >= 0.5 if values else None
-    if informative is None and ceiling and ceiling.low is not None and data.annotators:
-        informative = ceiling.low > 1 / len(data.annotators)
-    text = f"it names the right author of real human text in {quote(ceiling)} of questions (chance {chance_of(data)})"
+    chance = find_first(data.judge_metrics, "judge_chance", "human")
+    chance_value = chance.value if chance else 1 / max(len(data.annotators), 1)
+    if flags.is_empty() and ceiling and ceiling.low is not None:
+        informative = ceiling.low > chance_value
+    text = (
+        f"it names the right author of real human text for {quote(ceiling)} of groups "
+        f"(chance {format_value(chance_value, share=True)})"
+    )
     if informative is None:
-        return (
-            None,
-            f"Whether the judge tells the real annotators apart is not known: {text}. Its verdicts carry no weight.",
+        unknown = (
+            "Whether the judge tells the real annotators apart is not known, for want of enough groups of human text"
         )
+        return None, f"{unknown}: {text}. Its verdicts on models carry no weight."
     if not informative:
-        return (
-            False,
-            f"Not informative. The judge does not tell the real annotators apart: {text}. "
-            "Its verdicts on models say nothing.",
-        )
+        plain = "Not informative. The judge does not tell the real annotators apart"
+        return False, f"{plain}: {text}. Its verdicts on models say nothing."
     return True, f"Informative: {text}."
 
 

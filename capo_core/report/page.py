@@ -15,6 +15,7 @@ import polars as pl
 import yaml
 from markupsafe import Markup
 
+from capo_core.quality import count_explanations_in_train
 from capo_core.report import (
     analysis_tables,
     data_tables,
@@ -25,7 +26,7 @@ from capo_core.report import (
     summary,
     training_figures,
 )
-from capo_core.report.data import ALL, ReportData, matching
+from capo_core.report.data import ALL, ReportData
 from capo_core.report.examples import collect_examples
 from capo_core.report.formats import plural
 from capo_core.report.tables import Cell, Table, build_table, text_cell
@@ -76,7 +77,7 @@ def render_report(data: ReportData) -> str:
         "configuration": dump_configuration(data),
         "provenance": tabulate_provenance(data.provenance),
     }
-    return _environment().get_template("template.html.j2").render(context)
+    return _environment().get_template("template.html.j2").render(context).lstrip()
 
 
 def content_policy(style: str, script: str) -> str:
@@ -130,6 +131,7 @@ def _data_section(data: ReportData) -> dict[str, Any]:
         "annotators": data_tables.tabulate_annotators(data),
         "splits": data_tables.tabulate_splits(data.corpus),
         "splits_hold": data_tables.check_splits(data.corpus),
+        "n_repeated": count_explanations_in_train(data.corpus),
         "pairs": data_tables.tabulate_pairs(data.pair_counts),
     }
 
@@ -160,12 +162,17 @@ def _results_section(data: ReportData) -> dict[str, Any]:
     pair = _main_pair(data.comparisons)
     return {
         "main_figure": result_figures.draw_main_attribution(data, main),
-        "attribution_figure": result_figures.draw_attribution(data),
+        "attribution_figure": result_figures.draw_accuracy(
+            data.metrics,
+            findings.ATTRIBUTION,
+            f"Attribution accuracy by method, groups of k explanations, with {data.confidence_percent} intervals",
+            len(data.annotators),
+        ),
         "annotators_figure": result_figures.draw_attribution_by_annotator(data, main),
         "metrics_figure": result_figures.draw_metric_panels(
             data.metrics,
             f"The other figures by method, with {data.confidence_percent} intervals",
-            leave_out=["attribution_accuracy"],
+            leave_out=[findings.ATTRIBUTION],
         ),
         "results": result_tables.tabulate_metrics(data.metrics, ALL, "Mean over annotators, by method"),
         "results_by_annotator": own,
@@ -187,19 +194,20 @@ def _main_pair(comparisons: pl.DataFrame) -> tuple[str, str] | None:
 def _judge_section(data: ReportData) -> dict[str, Any]:
     """Return what the sections on judge and human raters show."""
     informative, sentence = findings.weigh_judge(data)
-    chance = 1 / len(data.annotators) if data.annotators else 0.0
     section: dict[str, Any] = {"judge_informative": informative, "judge_sentence": sentence}
-    for name, metrics, shown in (
-        ("judge", data.judge_metrics, "judge_accuracy"),
-        ("raters", data.ratings_metrics, "human_attribution_accuracy"),
+    verdict = "" if informative else "; not informative" if informative is False else "; of unknown worth"
+    for name, metrics, shown, worth in (
+        ("judge", data.judge_metrics, "judge_accuracy", verdict),
+        ("raters", data.ratings_metrics, "human_attribution_accuracy", ""),
     ):
         if metrics is None or metrics.is_empty():
             section |= {f"{name}_figure": None, f"{name}_table": None}
             continue
-        drawn = matching(metrics, metric=shown)
-        caption = f"Attribution by method, with {data.confidence_percent} intervals; dotted: chance"
-        section[f"{name}_figure"] = result_figures.draw_metric_panels(drawn, caption, chance=chance)
-        section[f"{name}_table"] = result_tables.tabulate_metrics(metrics, ALL, "Mean over annotators, by method")
+        caption = f"Accuracy by method, with {data.confidence_percent} intervals{worth}"
+        section[f"{name}_figure"] = result_figures.draw_accuracy(metrics, shown, caption, len(data.annotators))
+        section[f"{name}_table"] = result_tables.tabulate_metrics(
+            metrics, ALL, f"Mean over annotators, by method{worth}"
+        )
     return section
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from capo_core.report.charts import Dot, Reference, draw_dots
-from capo_core.report.data import ALL, Difference, ReportData, matching
+from capo_core.report.data import ALL, Difference, ReportData, is_finite, matching
 from capo_core.report.figures import SHARE_DOMAIN, Figure, LegendEntry, Panel
 from capo_core.report.findings import ATTRIBUTION, Headline
 from capo_core.report.formats import format_estimate, is_measured
@@ -30,35 +30,30 @@ N_ANNOTATOR_PANELS = 12
 _WHOLE_SHARES = ("accuracy", "agreement", "rate")
 """Metrics with these endings are drawn from 0 to 1, others as far as they reach."""
 
-_ATTRIBUTION_LEGEND = (
-    LegendEntry("as written", "dot dot-filled"),
-    LegendEntry("surface removed: no case, punctuation or spacing", "dot dot-hollow"),
-    LegendEntry("chance", "line line-chance"),
-)
-
 
 def method_colour(method: str) -> str:
     """Return the CSS colour of a method."""
     return f"var(--{method_class(method).replace('_', '-')})"
 
 
-def draw_attribution(data: ReportData) -> Figure:
-    """Return attribution accuracy by method: a panel per decision and group size."""
-    rows = matching(data.metrics, metric=ATTRIBUTION, annotator_id=ALL)
-    sizes = sorted(rows["group_size"].drop_nulls().unique().to_list())
+def draw_accuracy(metrics: pl.DataFrame, metric: str, caption: str, n_annotators: int) -> Figure:
+    """Return an accuracy of attribution by method: a panel per decision and group size.
+
+    Args:
+        metrics: METRICS rows; those of "all" annotators are drawn.
+        metric: the accuracy drawn; by classifier, judge or raters.
+        caption: the figure's caption.
+        n_annotators: among whom is chosen; chance is 1/n.
+    """
+    rows = matching(metrics, metric=metric, annotator_id=ALL)
+    sizes = sorted(rows["group_size"].unique().to_list(), key=lambda size: size or 0)
     decisions = sorted(rows.filter(pl.col("method") != "human")["decision"].unique().to_list(), key=decision_rank)
     panels = [
-        _attribution_panel(rows, Headline(size, decision), len(data.annotators), _attribution_title(size, decision))
+        _accuracy_panel(rows, size, decision, n_annotators, _group_title(size, decision))
         for decision in decisions or [None]
         for size in sizes
     ]
-    caption = f"Attribution accuracy by method, groups of k explanations, with {data.confidence_percent} intervals"
-    return Figure(caption, tuple(panel for panel in panels if panel), _ATTRIBUTION_LEGEND)
-
-
-def _attribution_title(size: int, decision: str | None) -> str:
-    """Return the title of the panel of one group size and decision."""
-    return f"Groups of {size}" + (f", {decision}" if decision else "")
+    return Figure(caption, tuple(panel for panel in panels if panel), _accuracy_legend(rows))
 
 
 def draw_main_attribution(data: ReportData, main: Headline | None) -> Figure:
@@ -66,30 +61,49 @@ def draw_main_attribution(data: ReportData, main: Headline | None) -> Figure:
     if main is None:
         return Figure("", ())
     rows = matching(data.metrics, metric=ATTRIBUTION, annotator_id=ALL)
-    title = _attribution_title(main.group_size, main.decision)
-    panel = _attribution_panel(rows, main, len(data.annotators), title)
+    title = f"{_group_title(main.group_size, main.decision)}, mean over annotators"
+    panel = _accuracy_panel(rows, main.group_size, main.decision, len(data.annotators), title)
     caption = f"Attribution accuracy by method, with {data.confidence_percent} intervals"
-    return Figure(caption, (panel,) if panel else (), _ATTRIBUTION_LEGEND)
+    return Figure(caption, (panel,) if panel else (), _accuracy_legend(rows))
 
 
 def draw_attribution_by_annotator(data: ReportData, main: Headline | None) -> Figure:
     """Return attribution accuracy by method, a panel per annotator; none where there are too many."""
-    rows = matching(data.metrics, metric=ATTRIBUTION)
-    people = sorted(name for name in rows["annotator_id"].drop_nulls().unique().to_list() if name != ALL)
+    rows = matching(data.metrics, metric=ATTRIBUTION).filter(pl.col("annotator_id") != ALL)
+    people = sorted(rows["annotator_id"].unique().to_list())
     if main is None or not 0 < len(people) <= N_ANNOTATOR_PANELS:
         return Figure("", ())
-    panels = [
-        _attribution_panel(matching(rows, annotator_id=person), main, len(data.annotators), person) for person in people
-    ]
-    title = _attribution_title(main.group_size, main.decision)
+    key = (main.group_size, main.decision, len(data.annotators))
+    panels = [_accuracy_panel(matching(rows, annotator_id=person), *key, person) for person in people]
+    title = _group_title(main.group_size, main.decision)
     caption = f"Attribution accuracy by annotator: {title[0].lower()}{title[1:]}"
-    return Figure(caption, tuple(panel for panel in panels if panel), _ATTRIBUTION_LEGEND)
+    return Figure(caption, tuple(panel for panel in panels if panel), _accuracy_legend(rows))
 
 
-def _attribution_panel(rows: pl.DataFrame, which: Headline, n_annotators: int, title: str) -> Panel | None:
-    """Return the panel of one decision and group size; human text and the floor belong to every decision."""
-    at_size = matching(rows, group_size=which.group_size)
-    fitting = at_size.filter(pl.col("decision").is_null() | pl.col("decision").eq_missing(pl.lit(which.decision)))
+def _group_title(size: int | None, decision: str | None) -> str:
+    """Return the title of the panel of one group size and decision."""
+    groups = "All groups" if size is None else f"Groups of {size}"
+    return groups + (f", {decision}" if decision else "")
+
+
+def _accuracy_legend(rows: pl.DataFrame) -> tuple[LegendEntry, ...]:
+    """Return the legend of accuracies; rings are explained only where there are some."""
+    chance = LegendEntry("chance", "line line-chance")
+    if matching(rows, condition="surface_normalised").is_empty():
+        return (chance,)
+    return (
+        LegendEntry("as written", "dot dot-filled"),
+        LegendEntry("surface removed: no case, punctuation or spacing", "dot dot-hollow"),
+        chance,
+    )
+
+
+def _accuracy_panel(
+    rows: pl.DataFrame, size: int | None, decision: str | None, n_annotators: int, title: str
+) -> Panel | None:
+    """Return the panel of one group size and decision; human text and the floor belong to every decision."""
+    at_size = matching(rows, group_size=size)
+    fitting = at_size.filter(pl.col("decision").is_null() | pl.col("decision").eq_missing(pl.lit(decision)))
     dots = [
         dot
         for method in order_methods(fitting["method"].to_list())
@@ -98,7 +112,7 @@ def _attribution_panel(rows: pl.DataFrame, which: Headline, n_annotators: int, t
     if not dots:
         return None
     dots.sort(key=lambda dot: dot.label == FLOOR_LABEL)
-    description = f"Attribution accuracy by method, {title}. Figures in the table of results."
+    description = f"Accuracy of attribution by method, {title}. Figures in the table."
     references = [Reference(1 / n_annotators)] if n_annotators else []
     return Panel(title, draw_dots(dots, description=description, domain=SHARE_DOMAIN, references=references))
 
@@ -135,32 +149,29 @@ def _dot(row: dict, label: str, variant: str, *, colour: str, is_hollow: bool) -
     return Dot(label, value, low, high, colour, tip, is_hollow, lane=int(is_hollow))
 
 
-def draw_metric_panels(
-    metrics: pl.DataFrame, caption: str, *, leave_out: Sequence[str] = (), chance: float = 0
-) -> Figure:
+def draw_metric_panels(metrics: pl.DataFrame, caption: str, *, leave_out: Sequence[str] = ()) -> Figure:
     """Return one panel per measured metric with methods as rows, sampled filled and constrained hollow.
 
     Args:
         metrics: METRICS rows; those of "all" annotators are drawn.
         caption: the figure's caption.
         leave_out: metrics not drawn.
-        chance: where above 0, drawn as a line in the panels of accuracies.
     """
     rows = metrics.filter((pl.col("annotator_id") == ALL) & ~pl.col("metric").is_in(list(leave_out)))
-    measured = rows.filter(pl.col("value").is_not_null() & pl.col("value").is_finite())["metric"].unique()
+    measured = rows.filter(is_finite("value"))["metric"].unique()
     panels = []
     for name in order_metrics(measured.to_list()):
         own = matching(rows, metric=name)
         variants = own.select("condition", "group_size").unique().rows()
         for condition, size in sorted(variants, key=lambda key: (key[0] or "", key[1] or 0)):
             part = matching(own, condition=condition, group_size=size)
-            panels.append(_metric_panel(part, name, describe_variant(None, condition, size), chance))
+            panels.append(_metric_panel(part, name, describe_variant(None, condition, size)))
     decisions = set(rows["decision"].drop_nulls().to_list())
     entries = [LegendEntry("sampled freely", "dot dot-filled"), LegendEntry("constrained decision", "dot dot-hollow")]
     return Figure(caption, tuple(panels), tuple(entries) if {"sampled", "constrained"} <= decisions else ())
 
 
-def _metric_panel(rows: pl.DataFrame, name: str, variant: str, chance: float) -> Panel:
+def _metric_panel(rows: pl.DataFrame, name: str, variant: str) -> Panel:
     """Return the panel of one metric in one variant."""
     term = metric_term(name)
     dots = [
@@ -175,8 +186,6 @@ def _metric_panel(rows: pl.DataFrame, name: str, variant: str, chance: float) ->
         for row in matching(rows, method=method).sort("decision", descending=True).iter_rows(named=True)
     ]
     references = []
-    if chance > 0 and name.endswith("accuracy"):
-        references.append(Reference(chance))
     if name.endswith("specificity"):
         references.append(Reference(0.0))
     if term.better == "nearer one":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from capo_core.report.data import Difference, ReportData, matching
+from capo_core.report.data import Difference, ReportData, is_finite, matching
 from capo_core.report.formats import (
     format_difference,
     format_interval,
@@ -89,6 +89,9 @@ def _metric_cell(rows: pl.DataFrame, decision: str | None, term: MetricTerm) -> 
         found = matching(rows, decision=None)
     if found.is_empty():
         return text_cell(None)
+    if found.height > 1:
+        # The same figure may come from several tables, unmeasured in all but one.
+        found = found.filter(is_finite("value")) if found.filter(is_finite("value")).height else found.head(1)
     if found.height > 1:
         return Cell(f"{found.height} rows contradict each other", style="absent")
     row = found.row(0, named=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from capo_core.report.data import Difference, Estimate, ReportData
+from capo_core.report.data import Difference, Estimate, ReportData, is_finite
 from capo_core.report.findings import (
     ATTRIBUTION,
     GENERATED,
@@ -27,7 +27,7 @@ from capo_core.report.formats import (
     join_and,
     plural,
 )
-from capo_core.report.terms import METRICS, method_title, order_methods
+from capo_core.report.terms import EXPECTED_METRICS, method_title, metric_term, order_methods, order_metrics
 
 
 @dataclass(frozen=True)
@@ -149,21 +149,25 @@ def list_cautions(data: ReportData) -> list[str]:
 
 def list_unmeasured(data: ReportData) -> list[str]:
     """Return the titles of figures that are known or asked for and have no value in any table."""
-    asked = pl.concat([frame for frame in (data.metrics, data.judge_metrics, data.ratings_metrics) if frame is not None])
-    known = asked.filter(pl.col("value").is_not_null() & pl.col("value").is_finite())
+    asked = pl.concat(
+        [frame for frame in (data.metrics, data.judge_metrics, data.ratings_metrics) if frame is not None]
+    )
+    known = asked.filter(is_finite("value"))
     measured = set(known.select("metric", "condition").rows())
     names = {metric for metric, _ in measured}
     ordinal = data.config.task.labels.level == "ordinal"
-    missing = [t.title for t in METRICS if t.name not in names and (ordinal or t.name != "ordinal_distance")]
-    missing += sorted(set(asked["metric"].to_list()) - names - {term.name for term in METRICS})
+    wanted = {name for name in EXPECTED_METRICS if ordinal or name != "ordinal_distance"} | set(
+        asked["metric"].to_list()
+    )
+    missing = [metric_term(name).title for name in order_metrics(wanted - names)]
     if ATTRIBUTION in names:
         controls = {
             "surface_normalised": "attribution with the surface removed",
             "shuffled": "the shuffled floor of attribution",
         }
         missing += [title for condition, title in controls.items() if (ATTRIBUTION, condition) not in measured]
-    if data.stability.filter(pl.col("accuracy").is_not_null()).is_empty():
+    if data.stability.filter(is_finite("accuracy")).is_empty():
         missing.append("stability of the people's style")
-    if data.agreement.filter(pl.col("value").is_not_null()).is_empty():
+    if data.agreement.filter(is_finite("value")).is_empty():
         missing.append("agreement between annotators")
     return missing

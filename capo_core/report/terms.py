@@ -52,7 +52,6 @@ METRICS: tuple[MetricTerm, ...] = (
         "parse_rate",
         "Readable responses",
         "Share of responses that state a label and an explanation in the form asked for.",
-        "higher",
         share=True,
     ),
     MetricTerm(
@@ -90,28 +89,31 @@ METRICS: tuple[MetricTerm, ...] = (
     MetricTerm(
         "judge_accuracy",
         "Judge accuracy",
-        "Share of questions in which the LLM judge names the person imitated.",
+        "Share of groups of k explanations for which the LLM judge names the person imitated; ties count in part.",
         "higher",
         share=True,
     ),
-    MetricTerm("judge_informative", "Judge informative", "Whether the judge tells the real annotators apart.", flag=True),
+    MetricTerm(
+        "judge_informative", "Judge informative", "Whether the judge tells the real annotators apart.", flag=True
+    ),
     MetricTerm(
         "judge_tie_rate",
         "Judge ties",
-        "Share of questions answered differently when the candidates' order changes; counted as ties.",
-        "lower",
+        "Share of groups for which the orders of the candidates name several people equally often.",
         share=True,
     ),
     MetricTerm(
-        "judge_parse_rate", "Readable verdicts", "Share of verdicts that name a candidate.", "higher", share=True
+        "judge_parse_rate", "Readable verdicts", "Share of questions answered by naming a candidate.", share=True
     ),
     MetricTerm(
         "judge_position_bias",
         "Judge position bias",
         "How far the judge prefers a position in the list over the others; 0 is none.",
-        "lower",
         share=True,
     ),
+    MetricTerm("judge_failure_rate", "Judge failures", "Share of questions that got no answer at all.", share=True),
+    MetricTerm("judge_group_shortfall", "Judge groups missing", "Groups asked for less groups judged."),
+    MetricTerm("judge_chance", "Judge chance", "1 divided by the number of candidates.", share=True),
     MetricTerm(
         "human_attribution_accuracy",
         "Human attribution",
@@ -119,8 +121,26 @@ METRICS: tuple[MetricTerm, ...] = (
         "higher",
         share=True,
     ),
+    MetricTerm("human_answer_rate", "Tasks answered", "Share of blinded tasks with an answer.", share=True),
+    MetricTerm("human_chance", "Human chance", "1 divided by the number of candidates.", share=True),
+    MetricTerm("rater_alpha", "Agreement of raters", "Krippendorff's α between raters, nominal.", share=True),
 )
 """Known metrics in the order in which the report shows them."""
+
+EXPECTED_METRICS = (
+    "attribution_accuracy",
+    "label_agreement",
+    "ordinal_distance",
+    "parse_rate",
+    "rouge_l",
+    "rouge_l_specificity",
+    "embedding_similarity",
+    "embedding_specificity",
+    "length_ratio",
+    "judge_accuracy",
+    "human_attribution_accuracy",
+)
+"""Metrics whose absence the summary states."""
 
 _METRIC_RANK = {term.name: rank for rank, term in enumerate(METRICS)}
 _METRIC_BY_NAME = {term.name: term for term in METRICS}
@@ -132,6 +152,7 @@ METHOD_TITLES = {
     "history": "In-context history",
     "sft": "SFT",
     "capo": "CAPO",
+    "all": "All methods",
 }
 """Known methods in the order in which the report shows them."""
 
@@ -181,7 +202,7 @@ def method_title(name: str) -> str:
 
 def method_class(name: str) -> str:
     """Return the style class of a method: one of the known names or `other`; never text from the data."""
-    return name if name in METHOD_TITLES else "other"
+    return name if name in METHOD_TITLES and name != "all" else "other"
 
 
 def condition_title(name: str | None) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from capo_core.errors import CorpusError
 
@@ -81,10 +82,11 @@ def fit_attributors(inputs: Inputs, labellings: Sequence[Sequence[str]]) -> list
         features = featuriser.fit_transform(inputs)
     except ValueError as error:
         raise CorpusError(f"no features can be computed from {len(inputs)} training explanations: {error}") from error
-    return [
-        Attributor(featuriser, _classifier(TEXT_C if textual else EMBEDDING_C).fit(features, np.asarray(labels)))
-        for labels in labellings
-    ]
+    penalty = TEXT_C if textual else EMBEDDING_C
+    # The optimiser's vectors are too short to share out: BLAS threads only wait for each other, and where other work
+    # holds the cores they made a fit twenty times slower.
+    with threadpool_limits(limits=1, user_api="blas"):
+        return [Attributor(featuriser, _classifier(penalty).fit(features, np.asarray(labels))) for labels in labellings]
 
 
 def fit_attributor(inputs: Inputs, annotator_ids: Sequence[str]) -> Attributor:

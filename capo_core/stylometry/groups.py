@@ -109,9 +109,9 @@ def _draw_groups(weights: np.ndarray, group_size: int, n_groups: int, rng: np.ra
     step = max(1, _CHUNK_CELLS // (n_groups * n_items))
     for start in range(0, len(feasible), step):
         rows = feasible[start : start + step]
-        with np.errstate(divide="ignore"):
-            mean_times = (1.0 / weights[rows]).astype(np.float32)
-        times = rng.standard_exponential((len(rows), n_groups, n_items), dtype=np.float32) * mean_times[:, None, :]
+        times = rng.standard_exponential((len(rows), n_groups, n_items), dtype=np.float32)
+        times /= np.maximum(weights[rows], 1)[:, None, :].astype(np.float32)
+        times += np.where(weights[rows] > 0, 0.0, np.inf)[:, None, :].astype(np.float32)
         groups[rows] = np.argpartition(times, group_size - 1, axis=2)[:, :, :group_size]
     return groups
 

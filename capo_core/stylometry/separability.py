@@ -23,6 +23,7 @@ from capo_core.errors import CorpusError
 from capo_core.evaluation.significance import percentile_interval, resample_counts
 from capo_core.progress import Progress, silent
 from capo_core.stylometry.attribution import Inputs, fit_attributors
+from capo_core.stylometry.controls import shuffle_within_items
 from capo_core.stylometry.groups import GroupSampler, group_accuracies
 from capo_core.stylometry.reduction import Embed, explanation_inputs
 from schemas.config import Normalisation, Reduction, StabilityConfig
@@ -34,6 +35,7 @@ N_GROUPS = 1000
 N_RESAMPLED_GROUPS = 100
 """The same in every bootstrap resample."""
 
+CONFIDENCE = 0.95
 ANALYSED_SPLITS = ("train", "validation")
 
 
@@ -129,21 +131,6 @@ def _make_foldings(rows: pl.DataFrame, annotators: Sequence[str], config: Stabil
     return foldings
 
 
-def shuffle_within_items(owners: np.ndarray, items: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return the owners of the rows permuted at random among the rows of each item; one may keep his own.
-
-    Args:
-        owners: [n] annotator of every row.
-        items: [n] item of every row.
-        rng: of the permutation.
-    """
-    by_item = np.argsort(items, kind="stable")
-    drawn = np.lexsort((rng.random(len(items)), items))
-    shuffled = np.empty_like(owners)
-    shuffled[by_item] = owners[drawn]
-    return shuffled
-
-
 def _choose_rows(items: np.ndarray, owners: np.ndarray, n_annotators: int, rng: np.random.Generator) -> np.ndarray:
     """Return one row per item and annotator, [I, A], drawn at random where there are several, -1 where none."""
     chosen = np.full((items.max() + 1, n_annotators), -1)
@@ -217,7 +204,7 @@ def _estimate(
     if not measured.any():
         return None, None, None, 0, n_items, 0
     replicates = group_accuracies(series[:, measured], owners[measured], group_size, resampled).mean(axis=1)
-    low, high = percentile_interval(replicates, 0.95)
+    low, high = percentile_interval(replicates, CONFIDENCE)
     n_groups = int(present[:, measured].sum()) if group_size == 1 else int(measured.sum()) * N_GROUPS
     bounds = tuple(None if np.isnan(bound) else bound for bound in (low, high))
     return float(accuracies[measured].mean()), *bounds, n_groups, n_items, config.n_repeats

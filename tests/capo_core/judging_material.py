@@ -62,7 +62,7 @@ def make_generations(methods: tuple[str, ...] = ("zero_shot", "sft"), seeds: tup
             "decision": decision,
             "text": "",
             "label": "neutral",
-            "explanation": f"{decision} {method} {seed} as {annotator and annotator[7:].upper()} on {item_name(number)}",
+            "explanation": f"{decision} {method} {seed} as {str(annotator)[7:].upper()} on {item_name(number)}",
             "parse_status": "ok",
             "label_logprobs": None,
             "n_prompt_tokens": 10,

@@ -141,7 +141,7 @@ def test_generations_of_training_items_are_refused() -> None:
     generations = make_generations().with_columns(pl.lit(item_name(0)).alias("item_id"))
     with pytest.raises(CorpusError, match=r"of one held-out split, the generations are of \['train'\]"):
         build(generations)
-    with pytest.raises(CorpusError, match="not in the corpus, e.g. 'item99'"):
+    with pytest.raises(CorpusError, match=r"not in the corpus, e\.g\. 'item99'"):
         build(make_generations().with_columns(pl.lit(item_name(99)).alias("item_id")))
 
 

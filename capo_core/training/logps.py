@@ -1,0 +1,97 @@
+"""Log-probabilities of responses: the vocabulary head at their positions only, in float32, never all logits at once.
+
+Notation: N positions, D hidden size, V vocabulary size.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from capo_core.grouped_layout import GroupedBatch
+
+_LOGITS_AT_ONCE = 2**24
+"""Logits in memory at a time (64 MiB in float32)."""
+
+
+class _HeadLogProbabilities(torch.autograd.Function):
+    """log softmax(W h)[target] per position, in chunks of positions.
+
+    With p = softmax(W h), the gradient towards h is (W[target] − Wᵀ p) times the incoming one. That vector is made
+    while the chunk's logits are there, so the backward pass needs neither logits nor a second product with W. W is
+    frozen and gets no gradient.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        wide = torch.promote_types(hidden.dtype, torch.float32)
+        rows = max(1, _LOGITS_AT_ONCE // weight.shape[0])
+        logps, slopes = [], []
+        for states, wanted in zip(hidden.split(rows), target.split(rows), strict=True):
+            logits = (states @ weight.T).to(wide)  # (rows, V)
+            total = logits.logsumexp(dim=-1)
+            logps.append(logits.gather(1, wanted[:, None])[:, 0] - total)
+            if ctx.needs_input_grad[0]:
+                probabilities = logits.sub_(total[:, None]).exp_().to(weight.dtype)
+                slopes.append(weight[wanted] - probabilities @ weight)
+        ctx.save_for_backward(torch.cat(slopes) if slopes else hidden.new_zeros(0))
+        return torch.cat(logps)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        (slope,) = ctx.saved_tensors
+        return grad_outputs[0][:, None].to(slope.dtype) * slope, None, None
+
+
+def head_logps(hidden: torch.Tensor, weight: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Return log softmax(W h)[target] per position (N,), float32 or wider.
+
+    Args:
+        hidden: (N, D).
+        weight: (V, D), frozen.
+        target: (N,) token ids.
+    """
+    logps: Any = _HeadLogProbabilities.apply(hidden, weight, target)
+    return logps
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Log-probabilities of a batch: per response token (N,) and summed per response (R,)."""
+
+    tokens: torch.Tensor
+    responses: torch.Tensor
+
+
+def score_responses(model: Any, batch: GroupedBatch) -> Scores:
+    """Return the log-probabilities that a model, with or without adapter, gives the batch's responses.
+
+    Base weights in bfloat16 compute in bfloat16, the adapter's float32 parameters being cast for the products.
+    """
+    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    with _half_precision(model, causal.dtype, batch.input_ids.device.type):
+        states = causal.get_decoder()(
+            input_ids=batch.input_ids,
+            position_ids=batch.position_ids,
+            attention_mask=batch.attention_mask,
+            use_cache=False,
+        ).last_hidden_state
+    predicting = states.flatten(0, 1)[batch.predictor].to(causal.dtype)
+    tokens = head_logps(predicting, causal.get_output_embeddings().weight, batch.target)
+    summed = tokens.new_zeros(len(batch.n_tokens)).index_add(0, batch.response, tokens)
+    return Scores(tokens, summed)
+
+
+def _half_precision(model: Any, dtype: torch.dtype, device: str) -> contextlib.AbstractContextManager:
+    """Return the context in which float32 adapter parameters join bfloat16 activations without widening them."""
+    stack = contextlib.ExitStack()
+    if dtype in (torch.bfloat16, torch.float16):
+        from peft.helpers import disable_input_dtype_casting
+
+        stack.enter_context(torch.autocast(device, dtype))
+        stack.enter_context(disable_input_dtype_casting(model))
+    return stack
