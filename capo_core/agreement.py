@@ -136,9 +136,7 @@ def _read_ratings(annotations: pl.DataFrame, *, numeric: bool) -> Ratings:
     values = tuple(sorted(set(read)))
     items = slots["item_id"].unique().sort().to_list()
     codes = np.full((len(items), len(annotators)), -1)
-    rows, columns, coded = (
-        {name: i for i, name in enumerate(names)} for names in (items, annotators, values)
-    )
+    rows, columns, coded = ({name: i for i, name in enumerate(names)} for names in (items, annotators, values))
     for item, annotator, value in zip(slots["item_id"], slots["annotator_id"], read, strict=True):
         codes[rows[item], columns[annotator]] = coded[value]
     return Ratings(codes=codes, values=values, annotators=annotators)
@@ -197,7 +195,7 @@ def _squared_distances(marginals: np.ndarray, values: Sequence[str] | Sequence[f
 def _overall_rows(ratings: Ratings, level: Level, counts: np.ndarray, confidence: float) -> list[tuple]:
     """Return the rows of α at every level reported and of percent agreement over all annotators."""
     per_item = _coincidences(ratings)
-    summed = (counts @ per_item.reshape(len(per_item), -1)).reshape(-1, *per_item.shape[1:])
+    summed = np.tensordot(counts, per_item, axes=1)
     value_counts = _value_counts(ratings)
     per_label = value_counts.sum(axis=1)
     n_items, n_annotations = int((per_label >= 2).sum()), int(per_label[per_label >= 2].sum())
@@ -219,7 +217,7 @@ def _pairwise_rows(ratings: Ratings, counts: np.ndarray, confidence: float) -> l
         n_values, n_items = len(ratings.values), int(shared.sum())
         cells = np.zeros((len(ratings.codes), n_values * n_values))
         cells[np.flatnonzero(shared), (ratings.codes[:, a] * n_values + ratings.codes[:, b])[shared]] = 1.0
-        confusions = (counts @ cells).reshape(-1, n_values, n_values)
+        confusions = (counts @ cells).reshape(len(counts), n_values, n_values)
         agreed = _shares(np.trace(confusions, axis1=1, axis2=2), confusions.sum(axis=(1, 2)))
         for metric, replicates in (("cohen_kappa", _kappas(confusions)), ("percent_agreement", agreed)):
             names = (ratings.annotators[a], ratings.annotators[b])
@@ -248,5 +246,5 @@ def _estimate(replicates: np.ndarray, confidence: float) -> tuple[float | None, 
     """Return value and bounds of replicates whose first entry is the sample itself; None for what is undefined."""
     if np.isnan(replicates[0]):
         return None, None, None
-    low, high = percentile_interval(replicates[1:], confidence)
-    return float(replicates[0]), *(None if np.isnan(bound) else bound for bound in (low, high))
+    low, high = (None if np.isnan(bound) else bound for bound in percentile_interval(replicates[1:], confidence))
+    return float(replicates[0]), low, high

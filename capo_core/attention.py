@@ -34,7 +34,7 @@ def folded_attention(
     shared_prefix: SharedPrefix | None = None,
     **kwargs: object,
 ) -> tuple[torch.Tensor, None]:
-    """Return softmax(Q Kᵀ · scaling + M) V as (B, Q, H, D), the softmax in float32 or wider.
+    """Return softmax(Q Kᵀ · scaling + M) V as (B, Q, H, D).
 
     The F query heads of a key-value head are rows of one product, so keys and values are never repeated. Keys of
     the shared prefix are visible to every token and exist once: their product runs over the whole batch.
@@ -86,20 +86,21 @@ def _attend(
     if mask is not None:
         scores = (scores.view(n_rows, n_kv, -1, n_queries, n_keys) + mask[:, :, None]).view(scores.shape)
     if prefix is None:
-        weights = _normalise(scores, query.dtype, dropout)
+        weights = _normalise(scores, dropout)
         return (weights @ value).view(query.shape)
     prefix_key, prefix_value = prefix
     across = folded.transpose(0, 1).reshape(n_kv, -1, size)  # (K, B·F·Q, D)
     prefix_scores = (across @ prefix_key.transpose(1, 2)).view(n_kv, n_rows, -1, prefix_key.shape[1]).transpose(0, 1)
-    weights = _normalise(torch.cat([prefix_scores, scores], dim=-1), query.dtype, dropout)
+    weights = _normalise(torch.cat([prefix_scores, scores], dim=-1), dropout)
     of_prefix, of_own = weights.split([prefix_key.shape[1], n_keys], dim=-1)
     from_prefix = of_prefix.transpose(0, 1).reshape(n_kv, -1, prefix_key.shape[1]) @ prefix_value
     attended = of_own @ value + from_prefix.view(n_kv, n_rows, -1, size).transpose(0, 1)
     return attended.reshape(n_rows, n_heads, n_queries, size)
 
 
-def _normalise(scores: torch.Tensor, dtype: torch.dtype, dropout: float) -> torch.Tensor:
-    weights = torch.softmax(scores, dim=-1, dtype=torch.promote_types(dtype, torch.float32)).to(dtype)
+def _normalise(scores: torch.Tensor, dropout: float) -> torch.Tensor:
+    # In half precision PyTorch's kernels sum in float32 and round once; widening the scores first only costs memory.
+    weights = torch.softmax(scores, dim=-1).to(scores.dtype)
     return nn.functional.dropout(weights, dropout) if dropout else weights
 
 

@@ -34,6 +34,7 @@ class Line:
 
     config: ExperimentConfig
     flow_run_id: str
+    stages: tuple[str, ...]
     artifacts: dict[str, ArtifactRef] = field(default_factory=dict)
     annotators: list[str] = field(default_factory=list)
     _models: dict[tuple[str, str | None], ModelRef] = field(default_factory=dict)
@@ -83,7 +84,7 @@ def ingest(line: Line) -> None:
     split = split_corpus.submit(annotations, corpus.max_items, line.config.splits)
     metadata = ArtifactStore().metadata(line.keep("corpus", split))
     line.annotators = metadata["annotators"]
-    plan_run(line.flow_run_id, line.config, metadata)
+    plan_run(line.flow_run_id, line.config, metadata, line.stages)
 
 
 def analyze(line: Line) -> None:
@@ -193,7 +194,6 @@ def export(line: Line) -> None:
 def import_validation(line: Line, ratings_path: str) -> None:
     """Read the raters' answers back in."""
     ratings = import_ratings.submit(
-        line.artifacts["validation_tasks"],
         line.artifacts["validation_key"],
         find_source(ratings_path),
         line.config.human_validation,

@@ -6,48 +6,50 @@ own pace corrects them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from schemas.config import ExperimentConfig
 from tasks.progress import run_progress
 
 
-def plan_run(flow_run_id: str, config: ExperimentConfig, corpus: Mapping[str, Any]) -> None:
-    """Declare the steps of a whole run, once the corpus is known.
+def plan_run(flow_run_id: str, config: ExperimentConfig, corpus: Mapping[str, Any], stages: Collection[str]) -> None:
+    """Declare the steps of a run, once the corpus is known.
 
     Args:
         flow_run_id: whose progress.
         config: the experiment.
         corpus: metadata of the corpus artifact (`annotators`, `n_items` by split).
+        stages: names of the stages that this run goes through.
     """
     n_annotators, n_seeds = len(corpus["annotators"]), len(config.seeds)
     n_train, n_test = corpus["n_items"]["train"], corpus["n_items"][config.generation.split]
     n_targets = 1 if config.adapter.layout == "shared" else n_annotators
     methods = config.generation.methods
-    n_models = {name: (n_targets * n_seeds if wanted else 0) for name, wanted in _trained(methods).items()}
+    trained = {name: n_targets * n_seeds * wanted for name, wanted in _trained(methods).items()}
     n_generations = n_seeds * sum(1 if method == "zero_shot" else n_annotators for method in methods)
-    responses_per_target = n_train * n_annotators / n_targets
+    n_responses = n_train * n_annotators / n_targets
+    steps = {
+        "ingest": {"ingest": (1, 1), "split": (1, 1)},
+        "analyze": {"analyze-agreement": (1, 1), "analyze-stability": (1, 0.15 * n_train * n_annotators)},
+        "pair": {"demonstrations": (n_annotators, 0.2), "preferences": (n_annotators, 0.2)},
+        "train": {
+            "train-sft": (trained["sft"], 6 + 0.15 * n_responses * config.sft.n_epochs),
+            "train-capo": (trained["capo"], 8 + 0.4 * n_responses * config.capo.n_epochs),
+        },
+        "generate": {"generate": (n_generations, 3 + 0.4 * n_test)},
+        "evaluate": {"evaluate": (1, 10 + 0.2 * n_test * n_annotators)},
+        "judge": {"judge": (len(config.judge.methods), 3 + 0.3 * config.judge.n_groups * n_annotators**2)},
+        "export": {"export-validation": (1, 1)},
+        "import_validation": {"import-validation": (1, 1)},
+        "report": {"report": (1, 5)},
+    }
+    chosen = {step: cost for stage in stages for step, cost in steps[stage].items()}
     run_progress(flow_run_id).plan(
-        {
-            "ingest": 1, "split": 1, "analyze-agreement": 1, "analyze-stability": 1,
-            "demonstrations": n_annotators, "preferences": n_annotators,
-            "train-sft": n_models["sft"], "train-capo": n_models["capo"],
-            "generate": n_generations, "evaluate": 1, "judge": len(config.judge.methods),
-            "export-validation": 1, "report": 1,
-        },
-        {
-            "ingest": 1, "split": 1, "analyze-agreement": 2, "analyze-stability": 0.25 * n_train * n_annotators / 4,
-            "demonstrations": 0.2, "preferences": 0.2,
-            "train-sft": 5 + 0.15 * responses_per_target * config.sft.n_epochs,
-            "train-capo": 8 + 0.4 * responses_per_target * config.capo.n_epochs,
-            "generate": 2 + 0.4 * n_test, "evaluate": 5 + 0.1 * n_test * n_annotators,
-            "judge": 2 + 0.3 * config.judge.n_groups * n_annotators**2,
-            "export-validation": 1, "report": 5,
-        },
-    )  # fmt: skip
+        {step: count for step, (count, _) in chosen.items()}, {step: seconds for step, (_, seconds) in chosen.items()}
+    )
 
 
 def _trained(methods: tuple[str, ...]) -> dict[str, bool]:
-    """Return which adapters are trained: CAPO needs SFT, too."""
+    """Return which adapters are trained: CAPO starts from SFT."""
     return {"sft": bool({"sft", "capo"} & set(methods)), "capo": "capo" in methods}

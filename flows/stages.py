@@ -7,8 +7,7 @@ what it produced. Stages before the one asked for come from the cache where noth
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from prefect import Flow, flow, get_run_logger
 from prefect.runtime import flow_run
@@ -39,34 +38,36 @@ def _stage_flow(name: str) -> Callable[[Callable[..., References]], Flow[..., Re
     )
 
 
-@contextmanager
-def _open_line(config: ExperimentConfig, name: str) -> Iterator[Line]:
-    """Open the run in MLflow and close it with the references of all it used and made, failed or finished."""
+def _run(config: ExperimentConfig, name: str, *parts: Callable[[Line], None]) -> References:
+    """Run parts of the line in order, inside a run in MLflow that names all it made, failed or finished."""
     flow_run_id = str(flow_run.id)
     run_id = tracking.start_flow_run(config.name, f"{name} {config.name}", flow_run_id, config.model_dump(mode="json"))
-    line = Line(config, flow_run_id)
+    line = Line(config, flow_run_id, tuple(part.__name__ for part in parts))
     try:
-        yield line
+        for part in parts:
+            part(line)
+        _publish(line, run_id)
     except BaseException:
         tracking.name_artifacts(run_id, writes=line.artifacts.values())
         tracking.finish_run(run_id, failed=True)
         raise
     tracking.name_artifacts(run_id, writes=line.artifacts.values())
+    tracking.finish_run(run_id)
+    return {key: str(ref) for key, ref in line.artifacts.items()}
+
+
+def _publish(line: Line, run_id: str) -> None:
+    """Put what people look at where they look: figures and report in MLflow, report and sheets under capo's home."""
+    logger = get_run_logger()
     if "evaluation" in line.artifacts:
         tracking.log_summary(run_id, line.artifacts["evaluation"])
     if "report" in line.artifacts:
-        page = publish_report(line.artifacts["report"], config.name)
+        page = publish_report(line.artifacts["report"], line.config.name)
         tracking.log_file(run_id, page)
-        get_run_logger().info("report: %s", page)
-    tracking.finish_run(run_id)
-
-
-def _run(config: ExperimentConfig, name: str, *parts: Callable[[Line], None]) -> References:
-    """Run the given parts of the line in order and return the references of what they produced."""
-    with _open_line(config, name) as line:
-        for part in parts:
-            part(line)
-    return {key: str(ref) for key, ref in line.artifacts.items()}
+        logger.info("report: %s", page)
+    if "validation_tasks" in line.artifacts:
+        directory = copy_sheets(line.artifacts["validation_tasks"], capo_home() / "validation" / line.config.name)
+        logger.info("rating sheets: %s", directory)
 
 
 _TO_GENERATIONS = (stages.ingest, stages.pair, stages.train, stages.generate)
@@ -118,20 +119,17 @@ def judge(config: ExperimentConfig) -> References:
 @_stage_flow("export-validation")
 def export_validation(config: ExperimentConfig) -> References:
     """Export the blinded rating set to `<home>/validation/<name>`; the key stays in the artifact store."""
-    with _open_line(config, "export-validation") as line:
-        for part in (*_TO_GENERATIONS, stages.export):
-            part(line)
-        directory = copy_sheets(line.artifacts["validation_tasks"], capo_home() / "validation" / config.name)
-        get_run_logger().info("rating sheets: %s", directory)
-    return {key: str(ref) for key, ref in line.artifacts.items()}
+    return _run(config, "export-validation", *_TO_GENERATIONS, stages.export)
 
 
 @_stage_flow("import-validation")
 def import_validation(config: ExperimentConfig, ratings: str) -> References:
     """Import raters' answers (CSV or JSON Lines) and report on them."""
-    return _run(
-        config, "import-validation", *_TO_REPORT, lambda line: stages.import_validation(line, ratings), stages.report
-    )
+
+    def import_validation(line: Line) -> None:
+        stages.import_validation(line, ratings)
+
+    return _run(config, "import-validation", *_TO_REPORT, import_validation, stages.report)
 
 
 @_stage_flow("report")

@@ -41,11 +41,12 @@ def export_validation(
 
 @step("import-validation", version=1)
 def import_ratings(
-    step: Step, sheets: ArtifactRef, key: ArtifactRef, source: SourceFile, human_validation: HumanValidationConfig
+    step: Step, key: ArtifactRef, source: SourceFile, human_validation: HumanValidationConfig
 ) -> ArtifactRef:
     """Return the ratings with the annotator behind each answer, and the figures by method."""
-    ratings = read_ratings(Path(source.path), step.read(key))
-    metrics = summarise_ratings(ratings, seed=human_validation.seed)
+    key_table = step.read(key)
+    ratings = read_ratings(Path(source.path), key_table)
+    metrics = summarise_ratings(ratings, key_table, seed=human_validation.seed)
     step.logger.info("import-validation: %d ratings by %d raters", ratings.height, ratings["rater_id"].n_unique())
     return step.write(
         "ratings", {"data.parquet": ratings, "metrics.parquet": metrics}, metadata={"source": source.cache_identity()}

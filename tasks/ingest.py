@@ -27,8 +27,7 @@ def ingest_annotations(
         task,
         Path(annotators_source.path) if annotators_source else None,
     )
-    for name, count in sorted(result.counts.items()):
-        step.logger.info("ingest: %s = %d", name, count)
+    step.logger.info("ingest: %s", ", ".join(f"{name} {n}" for name, n in sorted(result.counts.items()) if n))
     step.log_metrics({name: float(count) for name, count in result.counts.items()})
     return step.write(
         "annotations",

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 _LOG_EVERY_SECONDS = 10.0
+_PRIOR_SECONDS = 30.0
+"""Weight of the typical costs against this run's own pace, so that a few short steps do not decide it."""
 
 
 def format_seconds(seconds: float) -> str:
@@ -79,7 +81,7 @@ class RunProgress:
             n_begun, n_planned = self.begun.total(), self.planned.total()
             if n_planned < n_begun or step not in self.typical_seconds:
                 return f"step {n_begun}"
-            pace = self.seconds_spent / self.seconds_expected if self.seconds_expected > 0 else 1.0
+            pace = (self.seconds_spent + _PRIOR_SECONDS) / (self.seconds_expected + _PRIOR_SECONDS)
             remaining = self.planned - self.begun
             remaining[step] += 1
             left = pace * sum(count * self.typical_seconds.get(name, 0.0) for name, count in remaining.items())

@@ -49,8 +49,7 @@ def locate_model(model_id: str, revision: str | None) -> ModelRef:
     """Return where a model's files are, after fetching or converting them if need be."""
     from capo_core.models import resolve_model
 
-    resolved = resolve_model(model_id, revision, cache_dir=model_cache())
-    return ModelRef(id=resolved.id, path=str(resolved.path), fingerprint=resolved.fingerprint)
+    return resolve_model(model_id, revision, cache_dir=model_cache())
 
 
 def validation_secret() -> bytes:

@@ -8,7 +8,7 @@ Notation: S seeds, A annotators (targets, and candidates of an attribution), I i
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ from capo_core.evaluation.significance import (
     Resamples,
     draw_resamples,
     hierarchical_ratios,
+    mean_of_defined,
     p_value_of_null_draws,
     paired_permutation_test,
     whole_sample,
@@ -87,28 +88,27 @@ class ItemScores:
         """Length of axis S."""
         return self.numerators.shape[0]
 
-    def measured(self) -> np.ndarray:
-        """Return which items enter, [S, A, I] booleans."""
+    def present(self) -> np.ndarray:
+        """Return which cells have a score, [S, A, I] booleans."""
         return self.denominators > 0
+
+    def measured(self) -> np.ndarray:
+        """Return which cells enter the figure, [S, A, I] booleans: all that have a score."""
+        return self.present()
 
     def estimate(self, draws: Draws) -> np.ndarray:
         """Return the figure per resample and annotator, [B, A], NaN where not measured."""
         return hierarchical_ratios(self.numerators, self.denominators, draws.resamples)
 
-    def restricted(self, seeds: tuple[int, ...], cells: np.ndarray) -> ItemScores:
-        """Return the scores of `seeds` with everything outside `cells`, [S, A, I], taken as not measured."""
+    def at_seeds(self, seeds: tuple[int, ...]) -> ItemScores:
+        """Return the scores of `seeds`, in that order."""
         rows = [self.seeds.index(seed) for seed in seeds]
-        parts = (np.where(cells, values[rows], 0.0) for values in (self.numerators, self.denominators))
-        return ItemScores(self.name, seeds, *parts)
+        return ItemScores(self.name, seeds, self.numerators[rows], self.denominators[rows])
 
-    def swap_p_value(self, other: ItemScores, resampling: Resampling) -> float:
-        """Return the p-value of the difference to `other`, measured on the same cells, swapping methods per item."""
-        n_cells = self.denominators.sum(axis=(0, 2))
-        annotators = n_cells > 0
-        differences = (self.numerators - other.numerators).sum(axis=0)[annotators]
-        contributions = (differences / n_cells[annotators, None]).mean(axis=0) if annotators.any() else np.empty(0)
-        entering = self.measured().any(axis=(0, 1))
-        return paired_permutation_test(contributions[entering[: len(contributions)]], seed=resampling.config.seed)
+    def only(self, cells: np.ndarray) -> ItemScores:
+        """Return the scores with everything outside `cells`, [S, A, I], taken as not measured."""
+        parts = (np.where(cells, values, 0.0) for values in (self.numerators, self.denominators))
+        return ItemScores(self.name, self.seeds, *parts)
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class GroupScores:
 
     Attributes:
         name: which figure this is; `group_size` is k.
-        seeds: axis S; () for people's text, where that axis holds one slice, or one per shuffle.
+        seeds: axis S; () for people's text, where that axis holds one slice, or one per shuffle, all of equal weight.
         log_probabilities: [S, A, I, A] of each explanation (last axis: candidates); NaN where there is none.
     """
 
@@ -135,9 +135,13 @@ class GroupScores:
         """k."""
         return self.name.group_size or 1
 
+    def present(self) -> np.ndarray:
+        """Return which cells have an explanation, [S, A, I] booleans."""
+        return np.asarray(np.isfinite(self.log_probabilities).all(axis=3))
+
     def measured(self) -> np.ndarray:
-        """Return which items enter, [S, A, I] booleans: none of a series with fewer than k."""
-        present = ~np.isnan(self.log_probabilities).any(axis=3)
+        """Return which cells enter the figure, [S, A, I] booleans: none of a series with fewer than k."""
+        present = self.present()
         return present & (present.sum(axis=2, keepdims=True) >= self.group_size)
 
     def estimate(self, draws: Draws) -> np.ndarray:
@@ -149,53 +153,82 @@ class GroupScores:
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(totals > 0, (np.nan_to_num(by_seed) * weights).sum(axis=1) / totals, np.nan)
 
-    def restricted(self, seeds: tuple[int, ...], cells: np.ndarray) -> GroupScores:
-        """Return the scores of `seeds` with everything outside `cells`, [S, A, I], taken as not measured."""
-        kept = self.log_probabilities[[self.seeds.index(seed) for seed in seeds]]
-        return replace(self, seeds=seeds, log_probabilities=np.where(cells[..., None], kept, np.nan))
+    def at_seeds(self, seeds: tuple[int, ...]) -> GroupScores:
+        """Return the scores of `seeds`, in that order."""
+        rows = [self.seeds.index(seed) for seed in seeds]
+        return GroupScores(self.name, seeds, self.log_probabilities[rows])
 
-    def swap_p_value(self, other: GroupScores, resampling: Resampling) -> float:
-        """Return the p-value of the difference to `other`, measured on the same cells, swapping methods per item.
-
-        In every permutation the two methods' explanations of an item change places for all annotators and seeds at
-        once, with probability 1/2 per item, and the same groups of items are attributed again.
-        """
-        if not self.measured().any():
-            return float("nan")
-        rng = np.random.default_rng([resampling.config.seed, 2])
-        swaps = rng.random((resampling.config.n_bootstrap, resampling.n_items)) < 0.5
-        swaps[0] = False  # the first "permutation" is the observed assignment
-        differences = self._swapped_differences(other, swaps, resampling.whole(1).groups)
-        by_annotator = np.nanmean(differences, axis=1) if differences.shape[1] > 1 else differences[:, 0]
-        means = by_annotator[:, ~np.isnan(by_annotator[0])].mean(axis=1)
-        return p_value_of_null_draws(float(means[0]), means[1:])
+    def only(self, cells: np.ndarray) -> GroupScores:
+        """Return the scores with everything outside `cells`, [S, A, I], taken as not measured."""
+        return GroupScores(self.name, self.seeds, np.where(cells[..., None], self.log_probabilities, np.nan))
 
     def _series(self) -> np.ndarray:
         """Return the log-probabilities as [I, S·A, A]."""
-        return np.moveaxis(self.log_probabilities, 2, 0).reshape(self.log_probabilities.shape[2], -1, self._n_candidates)
-
-    @property
-    def _n_candidates(self) -> int:
-        return self.log_probabilities.shape[3]
+        n_items, n_candidates = self.log_probabilities.shape[2:]
+        return np.moveaxis(self.log_probabilities, 2, 0).reshape(n_items, -1, n_candidates)
 
     def _owners(self) -> np.ndarray:
+        """Return whom each of the S·A series imitates, as index of a candidate."""
         return np.tile(np.arange(self.log_probabilities.shape[1]), self.n_slices)
 
-    def _swapped_differences(self, other: GroupScores, swaps: np.ndarray, sampler: GroupSampler) -> np.ndarray:
-        """Return accuracy minus that of `other` under every swap, [R, S, A]; NaN for series with fewer than k items."""
-        ours, theirs = self._series(), other._series()
-        present = ~np.isnan(ours).any(axis=2)
-        differences = np.full((len(swaps), ours.shape[1]), np.nan)
-        for pattern in np.unique(present, axis=1).T:
-            columns = np.flatnonzero((present == pattern[:, None]).all(axis=0))
-            if pattern.sum() < self.group_size:
-                continue
-            single = self.group_size == 1
-            groups = np.flatnonzero(pattern)[:, None] if single else sampler.draw(pattern, self.group_size)[0]
-            membership = group_membership(groups, len(pattern))
-            pair = (np.nan_to_num(ours[:, columns]), np.nan_to_num(theirs[:, columns]))
-            differences[:, columns] = _swap_groups(*pair, self._owners()[columns], membership, swaps)
-        return differences.reshape(len(swaps), self.n_slices, -1)
+
+Scores = ItemScores | GroupScores
+
+
+def swap_p_value(first: Scores, second: Scores, resampling: Resampling) -> float:
+    """Return the two-sided p-value of a difference under swapping the two methods item by item.
+
+    An item's responses change places for all annotators and seeds at once. For averages this turns the sign of the
+    item's contribution (`significance.paired_permutation_test`); groups are attributed again with the swapped members.
+
+    Args:
+        first: scores of one method.
+        second: scores of the other, present in the same cells.
+        resampling: of the evaluation; gives seed, groups and number of permutations of groups.
+
+    Returns:
+        p in (0, 1]; NaN where nothing is measured.
+
+    Raises:
+        TypeError: if the scores are not of one kind.
+    """
+    if not first.measured().any():
+        return float("nan")
+    if isinstance(first, ItemScores) and isinstance(second, ItemScores):
+        return _swap_items(first, second, resampling.config.seed)
+    if isinstance(first, GroupScores) and isinstance(second, GroupScores):
+        return _swap_group_members(first, second, resampling)
+    raise TypeError(f"cannot compare {type(first).__name__} with {type(second).__name__}")
+
+
+def _swap_items(first: ItemScores, second: ItemScores, seed: int) -> float:
+    """Return the p-value for averages; contributions are those to the mean over annotators."""
+    n_cells = first.denominators.sum(axis=(0, 2))
+    annotators = n_cells > 0
+    differences = (first.numerators - second.numerators).sum(axis=0)[annotators]
+    contributions = (differences / n_cells[annotators, None]).mean(axis=0)
+    return paired_permutation_test(contributions[first.measured().any(axis=(0, 1))], seed=seed)
+
+
+def _swap_group_members(first: GroupScores, second: GroupScores, resampling: Resampling) -> float:
+    """Return the p-value for attribution of groups; the groups of items stay the same in all permutations."""
+    rng = np.random.default_rng([resampling.config.seed, 2])
+    swaps = rng.random((1 + resampling.config.n_bootstrap, resampling.n_items)) < 0.5
+    swaps[0] = False  # the first "permutation" is the observed assignment
+    ours, theirs, owners, size = first._series(), second._series(), first._owners(), first.group_size
+    present = np.asarray(np.isfinite(ours).all(axis=2))
+    sampler = resampling.whole(1).groups
+    differences = np.full((len(swaps), len(owners)), np.nan)
+    for pattern in np.unique(present, axis=1).T:
+        if pattern.sum() < size:
+            continue
+        columns = np.flatnonzero((present == pattern[:, None]).all(axis=0))
+        groups = np.flatnonzero(pattern)[:, None] if size == 1 else sampler.draw(pattern, size)[0]
+        membership = group_membership(groups, len(pattern))
+        pair = (np.nan_to_num(ours[:, columns]), np.nan_to_num(theirs[:, columns]))
+        differences[:, columns] = _swap_groups(*pair, owners[columns], membership, swaps)
+    means = mean_of_defined(mean_of_defined(differences.reshape(len(swaps), first.n_slices, -1)))
+    return p_value_of_null_draws(float(means[0]), means[1:])
 
 
 def _swap_groups(
@@ -219,11 +252,6 @@ def _swap_groups(
         swapped = membership[None] * swaps[start : start + step, None, :]
         change = swapped @ (flat_theirs - flat_ours)
         shape = (*change.shape[:2], n_series, n_candidates)
-        shares = [
-            attribution_share(sums.reshape(shape), owners) for sums in (sums_ours + change, sums_theirs - change)
-        ]
+        shares = [attribution_share(sums.reshape(shape), owners) for sums in (sums_ours + change, sums_theirs - change)]
         differences[start : start + step] = shares[0] - shares[1]
     return differences
-
-
-Scores = ItemScores | GroupScores

@@ -91,6 +91,19 @@ def _weighted_totals(values: np.ndarray, resamples: Resamples) -> np.ndarray:
     return np.einsum("bs,bsa->ba", resamples.seed_counts, over_items)
 
 
+def mean_of_defined(replicates: np.ndarray) -> np.ndarray:
+    """Return the mean along axis 1 of what is defined in the first replicate, [B, n, ...] -> [B, ...].
+
+    The first replicate says which of the n parts were measured at all. A replicate in which one of these is undefined
+    (NaN) has no mean: another set of parts would be another quantity. NaN also where no part was measured.
+    """
+    measured = ~np.isnan(replicates[:1])
+    n_measured = measured.sum(axis=1)
+    totals = np.where(measured, replicates, 0.0).sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(n_measured > 0, totals / n_measured, np.nan)
+
+
 def percentile_interval(replicates: np.ndarray, confidence: float) -> tuple[float, float]:
     """Return the percentile bootstrap interval (Efron and Tibshirani 1993, chapter 13).
 
@@ -111,7 +124,7 @@ def percentile_interval(replicates: np.ndarray, confidence: float) -> tuple[floa
 def bootstrap_interval(
     values: np.ndarray, *, confidence: float = 0.95, n_bootstrap: int = 1000, seed: int
 ) -> tuple[float, float]:
-    """Return the percentile bootstrap interval of the mean of `values`, [n], NaN meaning missing; NaN bounds if empty."""
+    """Return the percentile bootstrap interval of the mean of `values`, [n], NaN being missing; NaN if all are."""
     present = ~np.isnan(values)
     if not present.any():
         return float("nan"), float("nan")
@@ -150,6 +163,19 @@ def paired_permutation_test(contributions: np.ndarray, *, seed: int, n_permutati
         rng=np.random.default_rng(seed),
     )
     return float(result.pvalue)
+
+
+def bootstrap_p_value(replicates: np.ndarray) -> float:
+    """Return the two-sided p-value that inverts the percentile interval: the share of resamples beyond 0, doubled.
+
+    p = 2 (1 + min(#{d ≤ 0}, #{d ≥ 0})) / (1 + B), at most 1. Resamples without a value are left out; NaN where fewer
+    than half have one, as for the interval.
+    """
+    defined = replicates[~np.isnan(replicates)]
+    if defined.size == 0 or defined.size < MIN_DEFINED * replicates.size:
+        return float("nan")
+    n_beyond = min(int((defined <= 0).sum()), int((defined >= 0).sum()))
+    return min(1.0, 2 * (1 + n_beyond) / (1 + defined.size))
 
 
 def p_value_of_null_draws(observed: float, null_draws: np.ndarray) -> float:

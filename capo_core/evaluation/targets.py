@@ -75,7 +75,9 @@ def read_held_out(corpus: pl.DataFrame, generations: pl.DataFrame) -> HeldOut:
     items = tuple(generations["item_id"].unique().sort().to_list())
     annotators = tuple(corpus["annotator_id"].unique().sort().to_list())
     if unknown := sorted(set(generations["annotator_id"].drop_nulls()) - set(annotators)):
-        raise CorpusError(f"generations imitate {unknown}, who are not among the corpus's annotators {list(annotators)}")
+        raise CorpusError(
+            f"generations imitate {unknown}, who are not among the corpus's annotators {list(annotators)}"
+        )
     people = corpus.filter(pl.col("item_id").is_in(items)).sort("annotator_id", "item_id", "label", "explanation")
     seen_splits = ["train", "validation"] if split == "test" else ["train"]
     return HeldOut(
@@ -101,10 +103,8 @@ def read_responses(generations: pl.DataFrame, held_out: HeldOut) -> list[Respons
         raise CorpusError(
             f"generations answer {twice.height} cells more than once, e.g. {twice.select(cell).row(0, named=True)}"
         )
-    return [
-        _arrange(str(method), str(decision), part, held_out)
-        for (method, decision), part in sorted(rows.partition_by("method", "decision", as_dict=True).items(), key=str)
-    ]
+    parts = rows.partition_by("method", "decision", as_dict=True)
+    return [_arrange(str(key[0]), str(key[1]), parts[key], held_out) for key in sorted(parts)]
 
 
 def _held_out_split(corpus: pl.DataFrame, generations: pl.DataFrame) -> str:

@@ -13,7 +13,8 @@ import numpy as np
 import polars as pl
 
 from capo_core.errors import CorpusError, RatingsError
-from capo_core.judging.groups import Group, draw_groups, draw_references, list_candidates, seeded_generator
+from capo_core.judging.groups import Group, draw_groups, draw_references, list_candidates
+from capo_core.seeding import derive_seed
 from schemas.config import HumanValidationConfig, TaskSpec
 from schemas.frames import VALIDATION_KEY, VALIDATION_TASKS, check_columns
 
@@ -62,7 +63,7 @@ def build_validation_set(
         for index in {group.index for group in groups}
     }
     texts = {row[0]: row[1:] for row in corpus.select("item_id", "text_a", "text_b").iter_rows()}
-    rng = seeded_generator(config.seed, "validation tasks")
+    rng = np.random.default_rng(derive_seed(config.seed, "validation tasks"))
     built = [
         _build_task(groups[chosen], position, references[groups[chosen].index], texts, rng, secret)
         for position, chosen in enumerate(rng.permutation(len(groups)), start=1)

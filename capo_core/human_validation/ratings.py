@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,8 +14,9 @@ import polars as pl
 
 from capo_core.errors import RatingsError
 from capo_core.human_validation.sheet import RATING_COLUMNS
-from capo_core.judging.groups import HUMAN, seeded_generator
-from capo_core.judging.intervals import Estimate, mean_of_means
+from capo_core.judging.groups import HUMAN
+from capo_core.judging.intervals import NOT_MEASURED, Estimate, mean_over_annotators, none_if_nan
+from capo_core.seeding import derive_seed
 from schemas.frames import METRICS, RATINGS, check_columns
 
 MAX_PROBLEMS_SHOWN = 20
@@ -104,10 +104,16 @@ def summarise_ratings(
     for method in sorted({row["method"] for row in hidden.values()}):
         tasks = [row for row in hidden.values() if row["method"] == method]
         n_seeds = len({row["seed"] for row in tasks})
-        rng = seeded_generator(seed, "ratings bootstrap", method)
         for who in [*sorted({row["annotator_id"] for row in tasks}), "all"]:
-            own = [hits[t["task_id"]] for t in tasks if who in (t["annotator_id"], "all") and t["task_id"] in hits]
-            accuracy = mean_of_means([own], rng, n_bootstrap=n_bootstrap, confidence=confidence)
+            # A task is a unit by itself, whatever seed its text is of.
+            own = {
+                (0, t["task_id"]): hits[t["task_id"]]
+                for t in tasks
+                if who in (t["annotator_id"], "all") and t["task_id"] in hits
+            }
+            accuracy = mean_over_annotators(
+                [own], n_bootstrap=n_bootstrap, confidence=confidence, seed=derive_seed(seed, "ratings bootstrap")
+            )
             found.append((method, who, "human_attribution_accuracy", accuracy, n_seeds))
         rows = ratings.filter(pl.col("method") == method)
         rate = float((rows["answer"] != "").sum()) / len(rows) if len(rows) else None
@@ -225,7 +231,7 @@ def _measure_alpha(answered: pl.DataFrame) -> Estimate:
 
     n_tasks = answered.group_by("task_id").len().filter(pl.col("len") > 1).height
     if n_tasks == 0:
-        return Estimate(None, None, None, 0)
+        return NOT_MEASURED
     units = answered.select(
         pl.col("task_id").alias("item_id"),
         pl.col("annotator_id").alias("label"),
@@ -233,7 +239,7 @@ def _measure_alpha(answered: pl.DataFrame) -> Estimate:
     )
     alpha = krippendorff_alpha(units, level="nominal")
     # Undefined where all name the same annotator throughout.
-    return Estimate(None if math.isnan(alpha) else alpha, None, None, n_tasks)
+    return Estimate(none_if_nan(alpha), None, None, n_tasks)
 
 
 def _to_metric(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,11 @@ import polars as pl
 
 from capo_core.errors import JudgeError
 from capo_core.judging.backends import JudgeAnswer, JudgeBackend
-from capo_core.judging.groups import HUMAN, HUMAN_SHUFFLED, seeded_generator
-from capo_core.judging.intervals import Estimate, mean_of_means
+from capo_core.judging.groups import HUMAN, HUMAN_SHUFFLED
+from capo_core.judging.intervals import NOT_MEASURED, Estimate, mean_over_annotators
 from capo_core.judging.questions import JudgeQuestion, judged_methods
 from capo_core.progress import Progress, silent
+from capo_core.seeding import derive_seed
 from schemas.config import JudgeConfig
 from schemas.frames import METRICS, VERDICTS, check_columns
 
@@ -30,6 +32,7 @@ class _JudgedGroup:
     method: str
     seed: int
     annotator_id: str
+    item_ids: tuple[str, ...]
     n_questions: int
     verdicts: tuple[str, ...]  # annotators named, one per rotation that was answered
     positions: tuple[int, ...]  # where each stood
@@ -132,19 +135,20 @@ def summarise_verdicts(
     A group of which half the rotations or more went without a verdict is not measured. `human_shuffled` verdicts
     appear as method `human`, condition `shuffled` (the floor), all others with condition `raw`.
 
-    Metrics: per annotator and over `all` (mean of the annotators' means) `judge_accuracy`, `judge_tie_rate` (n:
-    groups measured), `judge_parse_rate`, `judge_failure_rate` (shares of the questions that were answered readably,
-    and that were not answered; n: questions), `judge_group_shortfall` (groups configured less groups measured; n:
-    groups configured); over all only `judge_position_bias` (largest deviation of a position's share of the verdicts
-    from 1/number of candidates; n: verdicts), `judge_chance`, and `judge_informative` (1 if the interval of the
-    human accuracy lies above chance, else 0; null where there are too few groups to tell even if all were right).
+    Metrics per annotator and over `all`: `judge_accuracy` and `judge_tie_rate` (over all: mean of the annotators'
+    means; n: groups of items, one judged with several seeds counting once); `judge_parse_rate` and
+    `judge_failure_rate`, the shares of the questions that were answered readably and that were not answered
+    (n: questions); `judge_group_shortfall`, groups configured less groups measured (n: groups configured).
+    Over `all` only: `judge_position_bias`, the largest deviation of a position's share of the verdicts from
+    1/number of candidates (n: verdicts); `judge_chance`; `judge_informative`, 1 if the interval of the human accuracy
+    lies above chance, else 0 (null where there are too few groups to tell even if all were right).
 
     Args:
         verdicts: VERDICTS of one judge.
         config: what was asked.
         annotators: the candidates.
         seeds: the experiment's seeds, to know how many groups there should be.
-        n_bootstrap: replicates; groups are resampled within annotators, rotations of a group staying together.
+        n_bootstrap: resamples of seeds and, within annotators, of groups; a group's rotations stay together.
         confidence: of the intervals.
 
     Raises:
@@ -157,8 +161,13 @@ def summarise_verdicts(
     for method in judged_methods(config):
         of_method = [group for group in groups if group.method == method]
         n_seeds = 1 if method in (HUMAN, HUMAN_SHUFFLED) else len(seeds)
-        rng = seeded_generator(config.seed, "judge bootstrap", method)
-        found = _summarise_method(of_method, annotators, config.n_groups * n_seeds, rng, n_bootstrap, confidence)
+        bootstrap = partial(
+            mean_over_annotators,
+            n_bootstrap=n_bootstrap,
+            confidence=confidence,
+            seed=derive_seed(config.seed, "judge bootstrap"),
+        )
+        found = _summarise_method(of_method, annotators, config.n_groups * n_seeds, bootstrap)
         if method == HUMAN:
             accuracy = next(e for metric, who, e in found if (metric, who) == ("judge_accuracy", "all"))
             found.append(("judge_informative", "all", _judge_informative(accuracy, 1 / len(annotators), confidence)))
@@ -192,13 +201,14 @@ def _group_verdicts(verdicts: pl.DataFrame) -> list[_JudgedGroup]:
     for row in verdicts.sort("question_id").iter_rows(named=True):
         groups.setdefault(tuple(tuple(row[k]) if k == "item_ids" else row[k] for k in keys), []).append(row)
     judged = []
-    for (method, seed, annotator, _), rows in sorted(groups.items()):
+    for (method, seed, annotator, item_ids), rows in sorted(groups.items()):
         named = [row for row in rows if row["status"] == "ok"]
         judged.append(
             _JudgedGroup(
                 method=method,
                 seed=seed,
                 annotator_id=annotator,
+                item_ids=item_ids,
                 n_questions=len(rows),
                 verdicts=tuple(row["verdict"] for row in named),
                 positions=tuple(row["candidates"].index(row["verdict"]) for row in named),
@@ -212,23 +222,21 @@ def _summarise_method(
     groups: Sequence[_JudgedGroup],
     annotators: Sequence[str],
     n_groups_configured: int,
-    rng: np.random.Generator,
-    n_bootstrap: int,
-    confidence: float,
+    average: Callable[[list[dict[tuple[int, Any], float]]], Estimate],
 ) -> list[tuple[str, str, Estimate]]:
-    """Return (metric, annotator or "all", estimate) for one method."""
+    """Return (metric, annotator or "all", estimate) for one method; `average` takes values by seed and items."""
     measured = {name: [g for g in groups if g.annotator_id == name and g.is_measured] for name in annotators}
     found = []
     for who, names in [*((name, [name]) for name in annotators), ("all", list(annotators))]:
         of_these = [group for group in groups if group.annotator_id in names]
-        hits = [[g.accuracy for g in measured[name]] for name in names]
-        ties = [[float(len(g.named_most) > 1) for g in measured[name]] for name in names]
+        hits = [{(g.seed, g.item_ids): g.accuracy for g in measured[name]} for name in names]
+        ties = [{(g.seed, g.item_ids): float(len(g.named_most) > 1) for g in measured[name]} for name in names]
         n_questions = sum(group.n_questions for group in of_these)
         n_configured = n_groups_configured * len(names)
         n_measured = sum(len(measured[name]) for name in names)
         found += [
-            ("judge_accuracy", who, mean_of_means(hits, rng, n_bootstrap=n_bootstrap, confidence=confidence)),
-            ("judge_tie_rate", who, mean_of_means(ties, rng, n_bootstrap=n_bootstrap, confidence=confidence)),
+            ("judge_accuracy", who, average(hits)),
+            ("judge_tie_rate", who, average(ties)),
             ("judge_parse_rate", who, _share(sum(len(g.verdicts) for g in of_these), n_questions)),
             ("judge_failure_rate", who, _share(sum(g.n_failed for g in of_these), n_questions)),
             ("judge_group_shortfall", who, Estimate(float(n_configured - n_measured), None, None, n_configured)),
@@ -249,7 +257,7 @@ def _share(n_part: int, n_all: int) -> Estimate:
 def _measure_position_bias(positions: Sequence[int], n_candidates: int) -> Estimate:
     """Return max over positions of |share of verdicts at the position − 1/n_candidates|."""
     if not positions:
-        return Estimate(None, None, None, 0)
+        return NOT_MEASURED
     shares = np.bincount(positions, minlength=n_candidates) / len(positions)
     return Estimate(float(np.abs(shares - 1 / n_candidates).max()), None, None, len(positions))
 

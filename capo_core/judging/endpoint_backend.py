@@ -24,7 +24,7 @@ from schemas.config import OpenAIJudge
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
-MAX_ANSWER_TOKENS = 128
+MAX_ANSWER_TOKENS = 64
 MAX_WAIT_SECONDS = 60.0
 """A server that asks for a longer pause than this before the next attempt is given up."""
 RETRIED_STATUSES = frozenset({408, 409, 425, 429})

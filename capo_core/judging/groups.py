@@ -7,7 +7,6 @@ the same items as far as their responses could be parsed; references come from t
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from capo_core.errors import CorpusError
+from capo_core.seeding import derive_seed
 from capo_core.text import identity_form
 
 HUMAN = "human"
@@ -45,12 +45,6 @@ class Group:
     index: int
     item_ids: tuple[str, ...]
     explanations: tuple[str, ...]
-
-
-def seeded_generator(seed: int, *names: str) -> np.random.Generator:
-    """Return a random generator determined by `seed` and `names`, the same on every machine."""
-    digest = hashlib.sha256("\x1f".join(names).encode()).digest()
-    return np.random.default_rng([seed % 2**32, *np.frombuffer(digest, dtype="<u4").tolist()])
 
 
 def list_candidates(corpus: pl.DataFrame) -> list[str]:
@@ -86,7 +80,7 @@ def draw_references(
         CorpusError: if an annotator has explained fewer than `n_references` training items.
     """
     training = _first_explanations(corpus.filter(pl.col("split") == "train"))
-    order = seeded_generator(seed, "references", str(index)).permutation(_sorted_items(training))
+    order = np.random.default_rng(derive_seed(seed, "references", index)).permutation(_sorted_items(training))
     references = {}
     for annotator in list_candidates(corpus):
         own = training.get(annotator, {})
@@ -130,7 +124,9 @@ def draw_groups(
     items = corpus.filter(pl.col("split") == _judged_split(corpus, generations))
     pools = _human_pools(items, methods, seed) | _generated_pools(generations, methods, annotators)
     order = {
-        annotator: seeded_generator(seed, "groups", annotator).permutation(sorted(items["item_id"].unique()))
+        annotator: np.random.default_rng(derive_seed(seed, "groups", annotator)).permutation(
+            sorted(items["item_id"].unique())
+        )
         for annotator in annotators
     }
     groups = []
@@ -163,7 +159,7 @@ def _human_pools(items: pl.DataFrame, methods: Sequence[str], seed: int) -> dict
     if HUMAN in methods:
         pools |= {(HUMAN, seed, annotator): pool for annotator, pool in written.items()}
     if HUMAN_SHUFFLED in methods:
-        shuffled = _shuffle_within_items(written, seeded_generator(seed, "shuffle"))
+        shuffled = _shuffle_within_items(written, np.random.default_rng(derive_seed(seed, "shuffle")))
         pools |= {(HUMAN_SHUFFLED, seed, annotator): pool for annotator, pool in shuffled.items()}
     return pools
 

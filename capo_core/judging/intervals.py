@@ -1,16 +1,20 @@
-"""Means over groups with bootstrap intervals."""
+"""Means over groups of items and seeds, with bootstrap intervals."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+from capo_core.evaluation.significance import Resamples, hierarchical_ratios, percentile_interval, resample_counts
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its interval; all three None where there was nothing to average."""
+    """A figure with its interval, None where there is none, and the number of units behind it."""
 
     value: float | None
     ci_low: float | None
@@ -18,26 +22,48 @@ class Estimate:
     n: int
 
 
-def mean_of_means(
-    strata: Sequence[Sequence[float]], rng: np.random.Generator, *, n_bootstrap: int, confidence: float
-) -> Estimate:
-    """Return the mean over strata of each stratum's mean, with a percentile bootstrap interval.
+NOT_MEASURED = Estimate(None, None, None, 0)
 
-    value = 1/S · Σ_s mean(x_s); each replicate draws len(x_s) values with replacement within every stratum s
-    (Efron and Tibshirani 1993, ch. 13). Empty strata are left out.
+
+def mean_over_annotators(
+    cells: Sequence[Mapping[tuple[int, Any], float]], *, n_bootstrap: int, confidence: float, seed: int
+) -> Estimate:
+    """Return the mean of the annotators' means, with a percentile bootstrap interval.
+
+    An annotator's mean is taken over all his cells. Each resample draws seeds, the same for all annotators, and
+    within each annotator units (groups of items), which take the values of all seeds along: a unit measured with
+    three seeds is one unit, not three. Annotators without cells are left out.
 
     Args:
-        strata: values, e.g. groups within annotators.
-        rng: for the replicates.
-        n_bootstrap: number of replicates.
+        cells: per annotator the value of every (seed, unit) that was measured.
+        n_bootstrap: number of resamples.
         confidence: between 0 and 1.
+        seed: of the resamples.
+
+    Returns:
+        The estimate; its n counts the units.
     """
-    filled = [np.asarray(stratum, dtype=float) for stratum in strata if len(stratum)]
+    filled = [own for own in cells if own]
     if not filled:
-        return Estimate(None, None, None, 0)
-    replicates = np.mean(
-        [rng.choice(stratum, size=(n_bootstrap, len(stratum))).mean(axis=1) for stratum in filled], axis=0
-    )
-    low, high = np.quantile(replicates, [(1 - confidence) / 2, (1 + confidence) / 2])
-    value = float(np.mean([stratum.mean() for stratum in filled]))
-    return Estimate(value, float(low), float(high), sum(len(stratum) for stratum in filled))
+        return NOT_MEASURED
+    rng = np.random.default_rng(seed)
+    seeds = sorted({place[0] for own in filled for place in own})
+    seed_counts = resample_counts(len(seeds), n_bootstrap, rng)
+    replicates, n_units = [], 0
+    for own in filled:
+        units = list(dict.fromkeys(unit for _, unit in own))
+        values, present = np.zeros((2, len(seeds), 1, len(units)))
+        for (of_seed, unit), value in own.items():
+            place = seeds.index(of_seed), 0, units.index(unit)
+            values[place], present[place] = value, 1.0
+        resamples = Resamples(resample_counts(len(units), n_bootstrap, rng), seed_counts)
+        replicates.append(hierarchical_ratios(values, present, resamples)[:, 0])
+        n_units += len(units)
+    low, high = percentile_interval(np.mean(replicates, axis=0), confidence)
+    value = float(np.mean([np.mean(list(own.values())) for own in filled]))
+    return Estimate(value, none_if_nan(low), none_if_nan(high), n_units)
+
+
+def none_if_nan(value: float) -> float | None:
+    """Return `value`, None where it is undefined."""
+    return None if math.isnan(value) else value

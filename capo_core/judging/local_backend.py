@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
+from capo_core.chat import encode_prompt, encode_response
 from capo_core.errors import JudgeError
 from capo_core.judging.backends import JudgeAnswer
 from capo_core.judging.questions import JudgeQuestion
@@ -44,14 +45,13 @@ class LocalJudgeBackend:
 
         Args:
             model: causal language model; put into evaluation mode while asked.
-            tokenizer: with or without a chat template.
+            tokenizer: with a chat template.
             batch_size: questions per forward pass.
             name: what verdicts call the model; default: the last part of the name it was loaded by.
         """
         self._model = model
-        self._tokenizer: Any = tokenizer
+        self._tokenizer = tokenizer
         self._batch_size = batch_size
-        self._reserved = _reserved_strings(tokenizer)
         self.name = f"local:{name or PurePath(model.config._name_or_path or model.config.model_type).name}"
 
     def answer(self, questions: Sequence[JudgeQuestion]) -> Iterator[JudgeAnswer]:
@@ -62,6 +62,7 @@ class LocalJudgeBackend:
 
         Raises:
             JudgeError: if the tokenizer gives two letters the same next token, so that no choice can be read off.
+            ModelError: if the chat template takes no system turn.
         """
         fitting = []
         for prompt in (self._encode(question) for question in questions):
@@ -77,11 +78,9 @@ class LocalJudgeBackend:
 
         Comparing whole encodings settles by itself whether the letter's token carries the space before it.
         """
-        opening = self._render(question) + ANSWER_OPENING
-        encoded: list[list[int]] = self._tokenizer(
-            [f"{opening} {letter}" for letter in question.letters],
-            add_special_tokens=self._tokenizer.chat_template is None,
-        )["input_ids"]
+        opening = encode_prompt(question.messages, self._tokenizer)
+        answers = [f"{ANSWER_OPENING} {letter}" for letter in question.letters]
+        encoded = [opening + encode_response(answer, self._tokenizer) for answer in answers]
         n_common = _count_common(encoded)
         letter_ids = [ids[n_common] for ids in encoded if len(ids) > n_common]
         if len(set(letter_ids)) < len(question.letters):
@@ -90,27 +89,6 @@ class LocalJudgeBackend:
                 "use another judge model or an OpenAI-compatible endpoint"
             )
         return _Prompt(question, tuple(encoded[0][:n_common]), tuple(letter_ids))
-
-    def _render(self, question: JudgeQuestion) -> str:
-        """Return the conversation as the text the model continues."""
-        messages = [message | {"content": self._disarm(message["content"])} for message in question.messages]
-        if self._tokenizer.chat_template is None:
-            return "\n\n".join(message["content"] for message in messages) + "\n"
-        from jinja2.exceptions import TemplateError
-
-        options = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False}
-        try:
-            return self._tokenizer.apply_chat_template(messages, **options)
-        except TemplateError:
-            # Some templates refuse a system turn.
-            joined = "\n\n".join(message["content"] for message in messages)
-            return self._tokenizer.apply_chat_template([{"role": "user", "content": joined}], **options)
-
-    def _disarm(self, content: str) -> str:
-        """Return `content` without the tokenizer's special tokens, which would otherwise be read as such."""
-        for reserved in self._reserved:
-            content = content.replace(reserved, reserved[0] + " " + reserved[1:])
-        return content
 
     def _max_tokens(self) -> int:
         return getattr(self._model.config, "max_position_embeddings", None) or 2**31
@@ -183,12 +161,6 @@ def _to_answer(prompt: _Prompt, logits: Sequence[float], scores: Sequence[float]
         candidate_scores=tuple(scores),
         n_prompt_tokens=len(prompt.token_ids),
     )
-
-
-def _reserved_strings(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """Return the strings the tokenizer reads as special tokens, longest first; single characters are left alone."""
-    added = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
-    return sorted((text for text in {*added, *tokenizer.all_special_tokens} if len(text) > 1), key=len, reverse=True)
 
 
 def _form_batches(prompts: Sequence[_Prompt], batch_size: int) -> Iterator[list[_Prompt]]:

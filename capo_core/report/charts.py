@@ -150,7 +150,33 @@ def draw_dots(
         domain: ends of the value axis; None takes them from the data and 0.
         references: vertical lines.
     """
-    rows = [
+    rows = _dot_rows(dots)
+    scale: Spec = {"domain": list(domain), "nice": False} if domain else {"zero": True}
+    axis = {
+        "labelLimit": _LABEL_WIDTH,
+        "minExtent": _LABEL_SPACE,
+        "ticks": False,
+        "domain": False,
+        "grid": False,
+        "labelPadding": 6,
+    }
+    lanes = {"field": "lane", "type": "ordinal"}
+    layer = {
+        "data": {"values": rows},
+        "encoding": {
+            "y": {"field": "label", "type": "nominal", "sort": None, "title": None, "axis": axis},
+            "yOffset": lanes,
+        },
+        "layer": _dot_layers(scale),
+    }
+    n_labels, n_lanes = len({row["label"] for row in rows}), len({row["lane"] for row in rows})
+    height = 34 + n_labels * (10 + 13 * n_lanes)
+    return _render([*_rules(references, "x", scale), layer], height, description)
+
+
+def _dot_rows(dots: Sequence[Dot]) -> list[Spec]:
+    """Return the dots as rows of data."""
+    return [
         {
             "label": _writable(dot.label),
             "lane": dot.lane,
@@ -164,7 +190,10 @@ def draw_dots(
         }
         for dot in dots
     ]
-    scale: Spec = {"domain": list(domain), "nice": False} if domain else {"zero": True}
+
+
+def _dot_layers(scale: Spec) -> list[Spec]:
+    """Return the marks of a row: its interval, its dot, or the words that there is none."""
     stroke = {"field": "stroke", "type": "nominal", "scale": None}
     interval = {
         "mark": {"type": "rule", "strokeWidth": 2.5, "clip": True},
@@ -186,26 +215,7 @@ def draw_dots(
         },
         "encoding": {"x": {"value": 0}, "text": {"field": "note"}},
     }
-    axis = {
-        "labelLimit": _LABEL_WIDTH,
-        "minExtent": _LABEL_SPACE,
-        "ticks": False,
-        "domain": False,
-        "grid": False,
-        "labelPadding": 6,
-    }
-    lanes = {"field": "lane", "type": "ordinal"}
-    layer = {
-        "data": {"values": rows},
-        "encoding": {
-            "y": {"field": "label", "type": "nominal", "sort": None, "title": None, "axis": axis},
-            "yOffset": lanes,
-        },
-        "layer": [interval, marks, absent],
-    }
-    n_labels, n_lanes = len({row["label"] for row in rows}), len({row["lane"] for row in rows})
-    height = 34 + n_labels * (10 + 13 * n_lanes)
-    return _render([*_rules(references, "x", scale), layer], height, description)
+    return [interval, marks, absent]
 
 
 def draw_curves(

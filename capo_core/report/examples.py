@@ -35,7 +35,7 @@ class Examples:
 
 def collect_examples(data: ReportData, max_characters: int = MAX_CHARACTERS) -> Examples:
     """Return the examples of every item with generations, in order of item id, as far as `max_characters` reaches."""
-    generations = data.generations.sort("item_id", "annotator_id", "seed", "decision", nulls_last=False)
+    generations = data.generations.sort("item_id", "method", "annotator_id", "seed", "decision", nulls_last=False)
     by_item = {str(key[0]): part for key, part in generations.group_by("item_id", maintain_order=True)}
     human = {str(key[0]): part for key, part in data.corpus.group_by("item_id", maintain_order=True)}
     items, n_characters = [], 0

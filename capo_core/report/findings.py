@@ -129,7 +129,7 @@ def list_findings(data: ReportData) -> list[Finding]:
 def say_people(data: ReportData, main: Headline) -> str:
     """Return how well the people themselves can be told apart."""
     return (
-        "Trained on the people's own training explanations only, the classifier names the right one of "
+        "Trained on the people's own explanations of other items, the classifier names the right one of "
         f"{len(data.annotators)} for {quote(main.find(data, 'human'))} of groups of {main.group_size} held-out human "
         f"explanations. Chance is {chance_of(data)}; with the authors shuffled within items the figure is "
         f"{quote(main.find(data, 'human', 'shuffled'))}."
@@ -175,10 +175,12 @@ def say_labels(data: ReportData) -> str:
     if not any(found.values()):
         return "Agreement with the person's label: not measured."
     typical = "median" if data.config.task.labels.level == "ordinal" else "commonest"
+    another = {**keys, "condition": "other_annotator", "method": "human", "annotator_id": ALL, "decision": None}
+    person = find_estimate(data.metrics, **another)
     sentence = (
         f"The label{f' ({decision} decision)' if decision else ''} equals the person's in {quote(found['sft'])} of "
         f"items for SFT and {quote(found['capo'])} for CAPO; always giving the person's {typical} training label: "
-        f"{quote(found['majority'])}."
+        f"{quote(found['majority'])}" + (f"; another annotator's label: {quote(person)}." if person else ".")
     )
     said = []
     for other, title in (("majority", "that floor"), ("sft", "SFT")):

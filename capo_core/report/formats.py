@@ -69,12 +69,20 @@ def format_difference(value: float | None, *, share: bool = False) -> str:
 
 
 def format_p(value: float | None) -> str:
-    """Return `p = .012` or `p < .001`; an empty string where no test was made."""
+    """Return `p = .012` or `p < .001`, with spaces that do not break; an empty string where no test was made."""
+    number = write_p(value)
+    if not number:
+        return ""
+    return f"p{NO_BREAK}{number}" if number.startswith("<") else f"p{NO_BREAK}={NO_BREAK}{number}"
+
+
+def write_p(value: float | None) -> str:
+    """Return a p value alone, `.012` or `< .001`; an empty string where no test was made."""
     if value is None or not math.isfinite(value):
         return ""
     if value < 0.001:
-        return "p < .001"
-    return f"p = {value:.3f}".replace("0.", ".") if value < 0.9995 else "p = 1"
+        return f"<{NO_BREAK}.001"
+    return f"{value:.3f}".removeprefix("0") if value < 0.9995 else "1"
 
 
 def format_count(value: int | None) -> str:

@@ -23,6 +23,7 @@ from capo_core.report.terms import (
     order_metrics,
 )
 
+OTHER_ANNOTATOR = "other_annotator"
 FLOOR_LABEL = "Shuffled (floor)"
 N_ANNOTATOR_PANELS = 12
 """Annotators with a panel of their own; the figures of more are in the tables."""
@@ -162,13 +163,24 @@ def draw_metric_panels(metrics: pl.DataFrame, caption: str, *, leave_out: Sequen
     panels = []
     for name in order_metrics(measured.to_list()):
         own = matching(rows, metric=name)
-        variants = own.select("condition", "group_size").unique().rows()
-        for condition, size in sorted(variants, key=lambda key: (key[0] or "", key[1] or 0)):
-            part = matching(own, condition=condition, group_size=size)
+        # Another annotator in the person's place is a row beside the methods, not a panel of its own.
+        shown = own.with_columns(_shown_condition().alias("shown"))
+        for condition, size in sorted(shown.select("shown", "group_size").unique().rows(), key=_place_in_order):
+            part = matching(shown, shown=condition, group_size=size)
             panels.append(_metric_panel(part, name, describe_variant(None, condition, size)))
     decisions = set(rows["decision"].drop_nulls().to_list())
     entries = [LegendEntry("sampled freely", "dot dot-filled"), LegendEntry("constrained decision", "dot dot-hollow")]
     return Figure(caption, tuple(panels), tuple(entries) if {"sampled", "constrained"} <= decisions else ())
+
+
+def _shown_condition() -> pl.Expr:
+    """Return the condition that a row is shown under: its own, or none for the control by another annotator."""
+    return pl.when(pl.col("condition") != OTHER_ANNOTATOR).then(pl.col("condition"))
+
+
+def _place_in_order(key: tuple[str | None, int | None]) -> tuple[str, int]:
+    """Return what (condition, group size) is sorted by."""
+    return key[0] or "", key[1] or 0
 
 
 def _metric_panel(rows: pl.DataFrame, name: str, variant: str) -> Panel:
@@ -177,7 +189,7 @@ def _metric_panel(rows: pl.DataFrame, name: str, variant: str) -> Panel:
     dots = [
         _dot(
             row,
-            "Majority (floor)" if method == "majority" else method_title(method),
+            _row_label(row),
             row["decision"] or "",
             colour=method_colour(method),
             is_hollow=row["decision"] == "constrained",
@@ -195,6 +207,13 @@ def _metric_panel(rows: pl.DataFrame, name: str, variant: str) -> Panel:
     is_whole = name.endswith(_WHOLE_SHARES) and all(0 <= value <= 1 for value in rows["value"].drop_nulls())
     domain = SHARE_DOMAIN if is_whole else None
     return Panel(title, draw_dots(dots, description=description, domain=domain, references=references))
+
+
+def _row_label(row: dict) -> str:
+    """Return what a method's row is called beside the others; controls say what they are."""
+    if row["condition"] == OTHER_ANNOTATOR:
+        return "Another annotator"
+    return "Majority (floor)" if row["method"] == "majority" else method_title(row["method"])
 
 
 def draw_differences(data: ReportData, method_a: str, method_b: str) -> Figure:

@@ -8,10 +8,10 @@ from capo_core.report.data import Difference, ReportData, is_finite, matching
 from capo_core.report.formats import (
     format_difference,
     format_interval,
-    format_p,
     format_percent,
     is_measured,
     plural,
+    write_p,
 )
 from capo_core.report.tables import Cell, RowGroup, Table, build_table, count_cell, text_cell, value_cell
 from capo_core.report.terms import (
@@ -134,7 +134,7 @@ def _comparison_row(row: dict, data: ReportData) -> list[Cell]:
         Cell(format_difference(row["difference"], share=term.share), notes, numeric=True)
         if is_measured(row["difference"])
         else Cell("not measured", style="absent"),
-        Cell(format_p(row["p_value"]).removeprefix("p ").removeprefix("= ") or "not tested", numeric=True),
+        Cell(write_p(row["p_value"]) or "not tested", numeric=True),
         count_cell(row["n"]),
         count_cell(row["n_seeds"]),
         read_difference(row, term, 1 - data.config.evaluation.confidence),

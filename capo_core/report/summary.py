@@ -133,7 +133,7 @@ def list_cautions(data: ReportData) -> list[str]:
         cautions.append(f"Not measured: {'; '.join(missing)}.")
     people = plural(len(data.annotators), "annotator")
     cautions.append(f"Intervals resample items or groups, not people: the figures speak of these {people} only.")
-    if len(data.config.seeds) == 1:
+    if max(data.generations["seed"].n_unique(), 1) == 1:
         cautions.append("One seed: how much another training run would differ is not in the intervals.")
     responses = plural(data.generations.height, "response")
     if n_unread := data.generations.filter(pl.col("parse_status") != "ok").height:

@@ -32,21 +32,28 @@ METRICS: tuple[MetricTerm, ...] = (
     MetricTerm(
         "attribution_accuracy",
         "Attribution accuracy",
-        "Share of groups of k explanations that a classifier, trained on human training text only, gives to the person "
-        "imitated. Human text is the ceiling; text whose authors were shuffled within items is the floor.",
+        "Share of groups of k explanations that a classifier, trained on human text of other items only, gives to the "
+        "person imitated. Human text is the ceiling; text whose authors were shuffled within items is the floor.",
         "higher",
         share=True,
     ),
     MetricTerm(
         "label_agreement",
         "Label agreement",
-        "Share of items on which the label equals the person's. The floor is always giving the person's commonest "
-        "(ordinal: median) training label.",
+        "Share of items on which the label is the person's; a label that cannot be read is not. The floor is always "
+        "giving the person's commonest (ordinal: median) training label.",
         "higher",
         share=True,
     ),
     MetricTerm(
-        "ordinal_distance", "Distance of scores", "Mean distance between the score and the person's score.", "lower"
+        "label_parse_rate", "Readable labels", "Share of responses whose label is one of the task's.", share=True
+    ),
+    MetricTerm(
+        "ordinal_distance",
+        "Distance of scores",
+        "Mean distance between the score and the person's, as a share of the scale's length; readable labels only.",
+        "lower",
+        share=True,
     ),
     MetricTerm(
         "parse_rate",
@@ -160,6 +167,7 @@ CONDITION_TITLES = {
     "raw": "as written",
     "surface_normalised": "surface removed",
     "shuffled": "authors shuffled (floor)",
+    "other_annotator": "another annotator in the person's place",
 }
 
 REDUCTION_TITLES = {

@@ -7,8 +7,8 @@ Notation: B resamples, I items, C series (one author's explanations, at most one
 Intervals resample items: in every resample the groups are drawn anew, each of k *different* items, item i with weight
 its multiplicity in the resample. Drawing an item twice into one group would make groups of fewer than k explanations
 and bias the resamples downwards; weighting fixed groups by their items misses the higher-order part of the variance.
-In simulations at a nominal 95%, this interval held the true accuracy in 94 to 97% of cases for k at most a fifth of
-the items, and in about 90% for k = 10 of 24 items; the alternatives held it in 70 to 90%.
+In simulations at a nominal 95%, this interval held the true accuracy in 94 to 98% of cases for k at most a fifth of
+the items, and in about 90% for k = 10 of 24 items; weighting fixed groups held it in 70 to 95%.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import numpy as np
 
 _CHUNK_CELLS = 8_000_000
+_N_REMEMBERED = 64
 
 
 class GroupSampler:
@@ -47,6 +48,8 @@ class GroupSampler:
         """
         key = (np.packbits(available).tobytes(), group_size)
         if key not in self._drawn:
+            while len(self._drawn) >= _N_REMEMBERED:  # bounds memory; what is forgotten is drawn again, the same
+                del self._drawn[next(iter(self._drawn))]
             self._drawn[key] = _draw_groups(
                 self.item_counts * available, group_size, self.n_groups, np.random.default_rng([self._seed, group_size])
             )
@@ -69,7 +72,7 @@ def group_accuracies(
     Returns:
         [B, C]; NaN where a series has fewer than k items in the resample.
     """
-    available = ~np.isnan(log_probabilities).any(axis=2)
+    available = np.asarray(np.isfinite(log_probabilities).all(axis=2))
     accuracies = np.full((len(sampler.item_counts), len(owners)), np.nan)
     patterns, pattern_of = np.unique(available, axis=1, return_inverse=True)
     for number in range(patterns.shape[1]):
@@ -88,9 +91,10 @@ def group_accuracies(
 
 def group_membership(groups: np.ndarray, n_items: int) -> np.ndarray:
     """Return which items stand in each group, [..., k] indices -> [..., I] zeros and ones."""
-    membership = np.zeros((*groups.shape[:-1], n_items), dtype=np.float32)
-    np.put_along_axis(membership, groups.astype(np.int64), 1.0, axis=-1)
-    return membership
+    flat = groups.reshape(-1, groups.shape[-1])
+    membership = np.zeros(len(flat) * n_items, dtype=np.float32)
+    membership[(np.arange(len(flat))[:, None] * n_items + flat).ravel()] = 1.0
+    return membership.reshape(*groups.shape[:-1], n_items)
 
 
 def attribution_share(group_scores: np.ndarray, owners: np.ndarray) -> np.ndarray:
@@ -104,7 +108,7 @@ def _draw_groups(weights: np.ndarray, group_size: int, n_groups: int, rng: np.ra
     The k smallest of independent exponential times with rates w_i are such a draw (Efraimidis and Spirakis 2006).
     """
     n_resamples, n_items = weights.shape
-    groups = np.full((n_resamples, n_groups, group_size), -1, dtype=np.int32)
+    groups = np.full((n_resamples, n_groups, group_size), -1, dtype=np.int16 if n_items < 2**15 else np.int32)
     feasible = np.flatnonzero((weights > 0).sum(axis=1) >= group_size)
     step = max(1, _CHUNK_CELLS // (n_groups * n_items))
     for start in range(0, len(feasible), step):

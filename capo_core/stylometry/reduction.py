@@ -18,7 +18,7 @@ import polars as pl
 from capo_core.text import mask_words, surface_normalise, words
 from schemas.config import Normalisation, Reduction
 
-Embed = Callable[[Sequence[str]], np.ndarray]
+Embed = Callable[[list[str]], np.ndarray]
 """Sentence encoder: n texts to an array [n, d]."""
 
 

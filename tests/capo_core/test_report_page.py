@@ -27,6 +27,7 @@ from capo_core.report import render_report
 from capo_core.report.data_tables import check_splits, find_count_faults
 from capo_core.report.examples import collect_examples
 from capo_core.report.page import dump_configuration
+from capo_core.report.result_figures import draw_metric_panels
 from capo_core.report.result_tables import tabulate_comparisons, tabulate_metrics
 from capo_core.report.training_figures import thin_log
 from schemas.frames import COMPARISONS, METRICS
@@ -165,6 +166,17 @@ def test_ceiling_stands_in_the_row_of_every_decision() -> None:
         "k = 5, sampled, surface removed": [".86", ".62", ".78"],
         "k = 5, authors shuffled (floor)": [".27", "–", "–"],
     }
+
+
+def test_control_by_another_annotator_is_a_row_beside_the_methods() -> None:
+    rows = [
+        metric_row("human", "label_agreement", 0.5, decision=None, condition="other_annotator"),
+        metric_row("majority", "label_agreement", 0.6, decision=None),
+        metric_row("sft", "label_agreement", 0.7),
+    ]
+    (panel,) = draw_metric_panels(frame(rows, METRICS), "Figures").panels
+    labels = re.findall(r"<text[^>]*>([A-Z][^<]*)</text>", panel.svg)
+    assert labels == ["Another annotator", "Majority (floor)", "SFT"]
 
 
 def test_two_values_for_one_figure_are_called_a_contradiction() -> None:

@@ -12,7 +12,6 @@ from report_samples import (
     comparison_row,
     empty_data,
     frame,
-    make_config,
     make_data,
     metric_row,
 )
@@ -150,13 +149,15 @@ def test_labels_are_quoted_beside_the_floor() -> None:
         metric_row("capo", "label_agreement", 0.58, decision="constrained"),
         metric_row("capo", "label_agreement", 0.4, decision="sampled"),
         metric_row("majority", "label_agreement", 0.63, decision=None),
+        metric_row("human", "label_agreement", 0.5, decision=None, condition="other_annotator"),
     ]
     comparison = comparison_row("capo", "majority", "label_agreement", -0.05, -0.1, 0.02, decision="constrained", p=0.2)
     data = make_data(metrics=frame(rows, METRICS), comparisons=frame([comparison], COMPARISONS))
     assert plain(say_labels(data)) == (
         "The label (constrained decision) equals the person's in .60 [.55, .65] of items for SFT and .58 [.53, .63] "
-        "for CAPO; always giving the person's commonest training label: .63 [.58, .68]. No difference between CAPO "
-        "and that floor is shown (−.05 [−.10, .02], p = .200); the difference between CAPO and SFT was not tested."
+        "for CAPO; always giving the person's commonest training label: .63 [.58, .68]; another annotator's label: "
+        ".50 [.45, .55]. No difference between CAPO and that floor is shown (−.05 [−.10, .02], p = .200); "
+        "the difference between CAPO and SFT was not tested."
     )
 
 
@@ -216,5 +217,7 @@ def test_cautions_count_seeds_unread_and_cut_responses() -> None:
     assert "1 of 10 responses could not be read" in text
     assert "1 of 10 responses were cut" in text
     assert "2 annotators only" in text
-    two = make_data(config=make_config(seeds=[1, 2]))
+    generations = make_data().generations
+    second = generations.with_columns(pl.lit(14, pl.Int64).alias("seed"))
+    two = make_data(generations=pl.concat([generations, second]))
     assert "One seed:" not in " ".join(summarise(two).cautions)

@@ -29,7 +29,7 @@ SMALL = [
 
 @pytest.fixture(scope="module")
 def overrides(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    return [*SMALL, f"model.id={save_tiny_model(tmp_path_factory.mktemp('tiny'))}"]
+    return [*SMALL, f"model.id={save_tiny_model(tmp_path_factory.mktemp('tiny'), max_position_embeddings=4096).path}"]
 
 
 @pytest.fixture(scope="module")

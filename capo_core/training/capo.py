@@ -1,0 +1,118 @@
+"""CAPO: preference optimisation between annotators, from a supervised adapter on."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from capo_core.models import check_adapter, choose_device, load_tokenizer, quiet_libraries
+from capo_core.progress import Progress, silent
+from capo_core.seeding import isolated_rng
+from schemas.artifacts import ModelRef
+from schemas.config import AdapterConfig, CAPOConfig, ModelConfig
+
+if TYPE_CHECKING:
+    from capo_core.training.collate import EncodedCorpus
+    from capo_core.training.log import TrainingResult
+
+
+def train_capo(
+    preferences: pl.DataFrame,
+    model: ModelRef,
+    model_config: ModelConfig,
+    adapter: AdapterConfig,
+    config: CAPOConfig,
+    *,
+    sft_adapter_dir: Path,
+    seed: int,
+    output_dir: Path,
+    checkpoint_dir: Path | None = None,
+    progress: Progress = silent,
+) -> TrainingResult:
+    """Train the SFT adapter further on preferences and return the log and counts; the adapter is left in `output_dir`.
+
+    The loss is the mean over groups (one prompt, one chosen response, k rejected) of the mean over the group's pairs
+    of −log σ(β((log π_c − log ref_c) − (log π_r − log ref_r))), plus sft_weight times the mean negative
+    log-likelihood per token of the chosen. The reference is the SFT adapter itself.
+
+    Args:
+        preferences: PREFERENCES frame, of one target annotator or of several.
+        model: base model.
+        model_config: dtype and device.
+        adapter: LoRA settings; rank and scale must be those of the SFT adapter.
+        config: optimisation settings, β and the weight of the anchor.
+        sft_adapter_dir: folder of the adapter to start from.
+        seed: of dropout and order.
+        output_dir: holds `adapter_model.safetensors`, `adapter_config.json` and `README.md` afterwards.
+        checkpoint_dir: scratch folder from whose checkpoints an interrupted run goes on; the caller's to delete.
+        progress: called with the step and the number of steps.
+
+    Raises:
+        TrainingError: if there is nothing to train on, policy and reference differ at the start, the loss is not
+            finite, or the grouped layout does not hold for this model.
+        ModelError: if the model or the SFT adapter cannot be loaded.
+    """
+    from capo_core.training.adapters import describe_adapter, open_adapter, save_adapter
+    from capo_core.training.checkpoints import run_identity
+    from capo_core.training.collate import encode_preferences
+    from capo_core.training.log import summarise
+    from capo_core.training.run import checkpoint_folder, run_trainer, trainer_settings
+    from capo_core.versions import library_versions
+
+    check_adapter(model, sft_adapter_dir)
+    tokenizer = load_tokenizer(model)
+    corpus = encode_preferences(preferences, tokenizer, config)
+    device = choose_device(model_config.device)
+    identity = run_identity(
+        method="capo",
+        data=corpus.digest(),
+        model=model.fingerprint,
+        start=hashlib.sha256((sft_adapter_dir / "adapter_model.safetensors").read_bytes()).hexdigest(),
+        settings=[section.model_dump() for section in (model_config, adapter, config)],
+        seed=seed,
+        libraries=library_versions(),
+    )
+    with isolated_rng(seed), quiet_libraries(), checkpoint_folder(checkpoint_dir, config) as (folder, save):
+        trainable = open_adapter(model, model_config, adapter, sft_adapter_dir, config.trainer)
+        batch_size = config.batch_size if config.trainer == "grouped" else _pairs_per_batch(corpus, config.batch_size)
+        settings = trainer_settings(config, folder=folder, device=device, seed=seed, batch_size=batch_size, save=save)
+        trainer = _prepare(trainable, tokenizer, corpus, config, settings, bf16=model_config.dtype == "bfloat16")
+        resumed_from = run_trainer(trainer, config, identity, progress=progress)
+    annotators = sorted(preferences["annotator_id"].unique())
+    card = describe_adapter("capo", model, adapter, config, annotators, seed)
+    save_adapter(trainable, output_dir, model.id, card)
+    return summarise(trainer, corpus, resumed_from)
+
+
+def _prepare(
+    trainable: Any, tokenizer: Any, corpus: EncodedCorpus, config: CAPOConfig, settings: dict[str, Any], *, bf16: bool
+) -> Any:
+    """Return the configured trainer, its reference taken from the model as it is now."""
+    if config.trainer == "trl":
+        from capo_core.training.trl_reference import dpo_trainer
+
+        return dpo_trainer(trainable, tokenizer, corpus, config, settings, bf16=bf16)
+    from capo_core.training.grouped_trainer import grouped_trainer
+    from capo_core.training.layout_check import check_layout
+    from capo_core.training.objective import Objective
+    from capo_core.training.reference import add_reference_logps, check_start
+
+    check_layout(trainable, max(corpus.train, key=lambda group: len(group.responses)))
+    referenced = replace(
+        corpus,
+        train=add_reference_logps(trainable, corpus.train),
+        validation=add_reference_logps(trainable, corpus.validation),
+    )
+    check_start(trainable, referenced.train[: config.batch_size], config.beta)
+    objective = Objective(preference_weight=1.0, sft_weight=config.sft_weight, beta=config.beta)
+    return grouped_trainer(trainable, referenced, objective, settings)
+
+
+def _pairs_per_batch(corpus: EncodedCorpus, n_groups: int) -> int:
+    """Return how many pairs `n_groups` groups have on average: TRL counts its batches in pairs."""
+    n_pairs = sum(len(group.rejected) for group in corpus.train)
+    return max(1, round(n_groups * n_pairs / len(corpus.train)))

@@ -1,0 +1,91 @@
+"""Supervised fine-tuning: one adapter on the responses of one annotator, or of several told apart by a tag."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from capo_core.models import choose_device, load_tokenizer, quiet_libraries
+from capo_core.progress import Progress, silent
+from capo_core.seeding import isolated_rng
+from schemas.artifacts import ModelRef
+from schemas.config import AdapterConfig, ModelConfig, SFTConfig
+
+if TYPE_CHECKING:
+    from capo_core.training.log import TrainingResult
+
+
+def train_sft(
+    demonstrations: pl.DataFrame,
+    model: ModelRef,
+    model_config: ModelConfig,
+    adapter: AdapterConfig,
+    config: SFTConfig,
+    *,
+    seed: int,
+    output_dir: Path,
+    checkpoint_dir: Path | None = None,
+    progress: Progress = silent,
+) -> TrainingResult:
+    """Fine-tune a fresh LoRA adapter and return the log and counts; the adapter is left in `output_dir`.
+
+    The loss is the mean negative log-likelihood per response token, the token that ends the turn included. The
+    validation split is measured before the first step and after every epoch.
+
+    Args:
+        demonstrations: DEMONSTRATIONS frame, of one annotator or of several.
+        model: base model.
+        model_config: dtype and device.
+        adapter: LoRA settings.
+        config: optimisation settings.
+        seed: of the adapter's initial weights, dropout and order.
+        output_dir: holds `adapter_model.safetensors`, `adapter_config.json` and `README.md` afterwards.
+        checkpoint_dir: scratch folder from whose checkpoints an interrupted run goes on; the caller's to delete.
+        progress: called with the step and the number of steps.
+
+    Raises:
+        TrainingError: if there is nothing to train on, the loss is not finite, or the grouped layout does not hold
+            for this model.
+        ModelError: if the model cannot be loaded.
+    """
+    from capo_core.training.adapters import describe_adapter, new_adapter, save_adapter
+    from capo_core.training.checkpoints import run_identity
+    from capo_core.training.collate import encode_demonstrations
+    from capo_core.training.grouped_trainer import grouped_trainer
+    from capo_core.training.layout_check import check_layout
+    from capo_core.training.log import summarise
+    from capo_core.training.objective import Objective
+    from capo_core.training.run import checkpoint_folder, run_trainer, trainer_settings
+    from capo_core.versions import library_versions
+
+    tokenizer = load_tokenizer(model)
+    corpus = encode_demonstrations(demonstrations, tokenizer, config)
+    device = choose_device(model_config.device)
+    identity = run_identity(
+        method="sft",
+        data=corpus.digest(),
+        model=model.fingerprint,
+        settings=[section.model_dump() for section in (model_config, adapter, config)],
+        seed=seed,
+        libraries=library_versions(),
+    )
+    with isolated_rng(seed), quiet_libraries(), checkpoint_folder(checkpoint_dir, config) as (folder, save):
+        trainable = new_adapter(model, model_config, adapter, config.trainer)
+        settings = trainer_settings(
+            config, folder=folder, device=device, seed=seed, batch_size=config.batch_size, save=save
+        )
+        trainer: Any
+        if config.trainer == "grouped":
+            check_layout(trainable, corpus.train[0])
+            trainer = grouped_trainer(trainable, corpus, Objective(preference_weight=0.0, sft_weight=1.0), settings)
+        else:
+            from capo_core.training.trl_reference import sft_trainer
+
+            trainer = sft_trainer(trainable, tokenizer, corpus, settings, bf16=model_config.dtype == "bfloat16")
+        resumed_from = run_trainer(trainer, config, identity, progress=progress)
+    annotators = sorted(demonstrations["annotator_id"].unique())
+    card = describe_adapter("sft", model, adapter, config, annotators, seed)
+    save_adapter(trainable, output_dir, model.id, card)
+    return summarise(trainer, corpus, resumed_from)

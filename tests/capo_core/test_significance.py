@@ -1,0 +1,177 @@
+"""Bootstrap intervals and paired permutation tests, against arithmetic and in simulation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from capo_core.evaluation.significance import (
+    Resamples,
+    bootstrap_interval,
+    bootstrap_p_value,
+    draw_resamples,
+    hierarchical_ratios,
+    mean_of_defined,
+    p_value_of_null_draws,
+    paired_permutation_test,
+    percentile_interval,
+    resample_counts,
+    whole_sample,
+)
+
+NAN = float("nan")
+
+
+def test_every_resample_draws_as_many_units_as_there_are() -> None:
+    counts = resample_counts(7, 50, np.random.default_rng(0))
+    assert counts.shape == (50, 7)
+    assert (counts.sum(axis=1) == 7).all()
+    assert (counts == 0).any()  # with replacement: some unit is left out of some resample
+
+
+def test_resamples_of_items_do_not_depend_on_the_number_of_seeds() -> None:
+    one, three = draw_resamples(10, 1, 20, seed=5), draw_resamples(10, 3, 20, seed=5)
+    assert (one.item_counts == three.item_counts).all()
+    assert (one.seed_counts == 1).all()
+    assert (three.seed_counts.sum(axis=1) == 3).all()
+
+
+def test_ratio_weighs_items_and_seeds_by_how_often_they_were_drawn() -> None:
+    # One annotator, seeds s0 (values 1, 0) and s1 (values 0, 1), item weights 2, 1, seed weights 2, 0:
+    # only s0 counts: (2·1 + 1·0) / (2 + 1) = 2/3.
+    values = np.array([[[1.0, 0.0]], [[0.0, 1.0]]])
+    resamples = Resamples(item_counts=np.array([[2, 1]]), seed_counts=np.array([[2, 0]]))
+    assert hierarchical_ratios(values, np.ones_like(values), resamples) == pytest.approx(np.array([[2 / 3]]))
+
+
+def test_ratio_of_sums_is_not_the_mean_of_ratios() -> None:
+    # (2 + 3) / (1 + 4) = 1, while the ratios are 2 and 3/4.
+    numerators, denominators = np.array([[[2.0, 3.0]]]), np.array([[[1.0, 4.0]]])
+    assert hierarchical_ratios(numerators, denominators, whole_sample(2, 1))[0, 0] == pytest.approx(1.0)
+
+
+def test_annotator_without_values_has_no_ratio() -> None:
+    values = np.array([[[1.0, 1.0], [0.0, 0.0]]])
+    ratios = hierarchical_ratios(values, np.array([[[1.0, 1.0], [0.0, 0.0]]]), whole_sample(2, 1))
+    assert ratios[0, 0] == 1.0
+    assert np.isnan(ratios[0, 1])
+
+
+def test_percentile_interval_cuts_both_tails() -> None:
+    # 0 … 100: 90% leaves 5 on either side.
+    assert percentile_interval(np.arange(101.0), 0.9) == pytest.approx((5.0, 95.0))
+
+
+def test_percentile_interval_leaves_out_undefined_resamples_up_to_half() -> None:
+    assert percentile_interval(np.array([1.0, 1.0, NAN, NAN]), 0.95) == (1.0, 1.0)
+    assert np.isnan(percentile_interval(np.array([1.0, NAN, NAN]), 0.95)).all()
+    assert np.isnan(percentile_interval(np.array([]), 0.95)).all()
+
+
+def test_interval_of_a_constant_has_no_width() -> None:
+    assert bootstrap_interval(np.full(9, 0.4), seed=1) == pytest.approx((0.4, 0.4))
+
+
+def test_interval_of_a_mean_is_as_wide_as_its_standard_error_says() -> None:
+    # 200 zeros and 200 ones: sd of the mean = 0.5 / √400 = 0.025, so 95% is 0.5 ± 1.96 · 0.025 = 0.5 ± 0.049.
+    low, high = bootstrap_interval(np.repeat([0.0, 1.0], 200), n_bootstrap=4000, seed=1)
+    assert low == pytest.approx(0.451, abs=0.004)
+    assert high == pytest.approx(0.549, abs=0.004)
+
+
+def test_interval_ignores_missing_values_and_is_undefined_without_any() -> None:
+    assert bootstrap_interval(np.array([2.0, NAN, 2.0]), seed=1) == (2.0, 2.0)
+    assert np.isnan(bootstrap_interval(np.array([NAN]), seed=1)).all()
+
+
+def test_seeds_that_disagree_widen_the_interval() -> None:
+    # Seed 0 always 0, seed 1 always 1. Of two drawn seeds the mean is 0, .5 or 1 with probability 1/4, 1/2, 1/4:
+    # the 95% interval is [0, 1], though no item varies.
+    values = np.stack([np.zeros((1, 6)), np.ones((1, 6))])
+    replicates = hierarchical_ratios(values, np.ones_like(values), draw_resamples(6, 2, 2000, seed=3))[:, 0]
+    assert percentile_interval(replicates, 0.95) == (0.0, 1.0)
+    assert np.mean(replicates == 0.5) == pytest.approx(0.5, abs=0.05)
+
+
+def test_repeating_the_same_outcome_under_more_seeds_adds_no_certainty_about_items() -> None:
+    # Three identical seeds hold one item's worth of information per item, not three.
+    items = np.random.default_rng(0).random((1, 1, 12))
+    one = hierarchical_ratios(items, np.ones_like(items), draw_resamples(12, 1, 300, seed=2))
+    three = np.repeat(items, 3, axis=0)
+    assert hierarchical_ratios(three, np.ones_like(three), draw_resamples(12, 3, 300, seed=2)) == pytest.approx(one)
+
+
+def test_mean_is_over_the_parts_the_first_replicate_has() -> None:
+    # Part 2 is not measured at all: mean of the others. In the second replicate part 1 is undefined: no mean.
+    replicates = np.array([[1.0, 3.0, NAN], [1.0, NAN, NAN], [2.0, 6.0, 9.0]])
+    means = mean_of_defined(replicates)
+    assert means[[0, 2]] == pytest.approx([2.0, 4.0])
+    assert np.isnan(means[1])
+
+
+@pytest.mark.parametrize(
+    ("contributions", "expected"),
+    [
+        # 8 sign patterns; only + + + and - - - reach |sum| = 3: 2/8.
+        ([1.0, 1.0, 1.0], 0.25),
+        # sums 4, 2, -2, -4: two of four reach 4.
+        ([3.0, 1.0], 0.5),
+        # the observed sum is 0, every pattern reaches it.
+        ([1.0, -1.0], 1.0),
+        ([0.0, 0.0, 0.0], 1.0),
+        # one item: its sign could as well be the other.
+        ([5.0], 1.0),
+        # five items of one sign: 2/32.
+        ([0.1, 0.2, 0.3, 0.4, 0.5], 2 / 32),
+    ],
+)
+def test_permutation_p_value_counts_sign_patterns(contributions: list[float], expected: float) -> None:
+    assert paired_permutation_test(np.array(contributions), seed=0) == pytest.approx(expected)
+
+
+def test_permutation_p_value_is_undefined_without_items() -> None:
+    assert np.isnan(paired_permutation_test(np.array([]), seed=0))
+
+
+def test_p_value_of_drawn_permutations_counts_the_observed_one() -> None:
+    # |3| and |-2| are at least |2|, |1| is not: (1 + 2) / (1 + 3).
+    assert p_value_of_null_draws(2.0, np.array([3.0, -2.0, 1.0])) == pytest.approx(0.75)
+    assert p_value_of_null_draws(2.0, np.array([NAN, 0.0])) == pytest.approx(0.5)
+    assert np.isnan(p_value_of_null_draws(NAN, np.array([1.0])))
+
+
+def test_bootstrap_p_value_doubles_the_share_beyond_zero() -> None:
+    # One of four at or below 0: 2 (1 + 1) / (1 + 4).
+    assert bootstrap_p_value(np.array([1.0, 2.0, 3.0, -1.0])) == pytest.approx(0.8)
+    # None of 99: 2 · 1 / 100.
+    assert bootstrap_p_value(np.ones(99)) == pytest.approx(0.02)
+    assert bootstrap_p_value(np.zeros(10)) == 1.0
+    assert np.isnan(bootstrap_p_value(np.array([1.0, NAN, NAN])))
+
+
+def test_permutation_test_rejects_a_true_null_about_as_often_as_it_says() -> None:
+    # 400 experiments of 20 items without a difference. At a true rate of .05 the count is 20 ± 4.4, so rates
+    # between .02 and .085 are within ± 3 standard deviations of what an exact test gives.
+    rng = np.random.default_rng(0)
+    p_values = [
+        paired_permutation_test(rng.standard_normal(20) * rng.random(20), seed=k, n_permutations=499)
+        for k in range(400)
+    ]
+    assert 0.02 <= np.mean(np.array(p_values) < 0.05) <= 0.085
+    assert np.mean(p_values) == pytest.approx(0.5, abs=0.06)
+
+
+def test_permutation_test_finds_a_difference_of_one_standard_deviation() -> None:
+    rng = np.random.default_rng(1)
+    p_values = [paired_permutation_test(rng.normal(1.0, 1.0, 20), seed=k, n_permutations=499) for k in range(50)]
+    assert np.mean(np.array(p_values) < 0.05) > 0.9
+
+
+def test_interval_holds_the_true_mean_about_as_often_as_it_says() -> None:
+    # 300 samples of 40 skewed values with mean 1. Percentile intervals of skewed means fall a little short of 95%.
+    rng = np.random.default_rng(2)
+    held = 0
+    for k in range(300):
+        low, high = bootstrap_interval(rng.exponential(1.0, 40), n_bootstrap=300, seed=k)
+        held += low <= 1.0 <= high
+    assert 0.88 <= held / 300 <= 0.98
