@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -232,14 +233,17 @@ def load_encoder(
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Silence transformers' progress bars and log messages below errors for the block."""
+    """Silence transformers' progress bars, messages below errors and deprecation notices for the block."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            # What one library calls by a deprecated name in another is nothing a user could change.
+            warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft)\.")
+            yield
     finally:
         logging.set_verbosity(level)
         if bars:

@@ -168,13 +168,14 @@ def judge(line: Line) -> None:
     if isinstance(config.judge.backend, LocalJudge):
         model = config.judge.backend.model or config.model
         base = line.model(model.id, model.revision)
-    futures = {
-        f"verdicts/{method}": judge_method.submit(
-            line.artifacts["corpus"], line.all_of(f"generations/{method}"), method, base, model, config.task,
+    futures = {}
+    for method in config.judge.methods:
+        # People's own text is judged on the items that the generations are of; any method's tell which these are.
+        source = config.generation.methods[0] if method == "human" else method
+        futures[f"verdicts/{method}"] = judge_method.submit(
+            line.artifacts["corpus"], line.all_of(f"generations/{source}"), method, base, model, config.task,
             config.judge.narrow(method), list(config.seeds),
-        )
-        for method in config.judge.methods
-    }  # fmt: skip
+        )  # fmt: skip
     for name, future in futures.items():
         line.keep(name, future)
 

@@ -118,7 +118,7 @@ GENERATIONS = {
 }
 
 METRICS = {
-    "method": pl.String,  # human | majority | zero_shot | history | sft | capo
+    "method": pl.String,  # human | majority | zero_shot | history | sft | capo | all
     "annotator_id": pl.String,  # "all" for the mean over annotators
     "decision": pl.String,  # sampled | constrained; null where it does not apply
     "metric": pl.String,
@@ -148,7 +148,7 @@ COMPARISONS = {
 
 VERDICTS = {
     "question_id": pl.String,
-    "method": pl.String,  # human | zero_shot | history | sft | capo
+    "method": pl.String,  # human | human_shuffled | zero_shot | history | sft | capo
     "seed": pl.Int64,
     "annotator_id": pl.String,  # whom the judged group imitates (or who wrote it)
     "item_ids": pl.List(pl.String),

@@ -52,18 +52,20 @@ def open_adapter(
         ModelError: if the folder has no adapter of this model.
         TrainingError: if the adapter's rank or scale are not those configured.
     """
-    from peft import PeftModel
+    from peft import PeftConfig, PeftModel
 
     check_adapter(model, adapter_dir)
-    base = load_model(model, config.dtype, choose_device(config.device), _attention(config, trainer))
-    trainable = PeftModel.from_pretrained(base, str(adapter_dir), is_trainable=True)
-    found: Any = trainable.peft_config["default"]
-    if (found.r, float(found.lora_alpha)) != (adapter.r, adapter.alpha):
+    settings: Any = PeftConfig.from_pretrained(str(adapter_dir))
+    if (settings.r, float(settings.lora_alpha)) != (adapter.r, adapter.alpha):
         raise TrainingError(
-            f"{adapter_dir}: the adapter has r = {found.r}, alpha = {found.lora_alpha}, "
+            f"{adapter_dir}: the adapter has r = {settings.r}, alpha = {settings.lora_alpha}, "
             f"configured are r = {adapter.r}, alpha = {adapter.alpha}; train the SFT adapter again with these"
         )
-    found.lora_dropout = adapter.dropout
+    settings.lora_dropout = adapter.dropout
+    # Where the files are, so that PEFT never asks a hub for the base model when it saves a checkpoint.
+    settings.base_model_name_or_path = model.path
+    base = load_model(model, config.dtype, choose_device(config.device), _attention(config, trainer))
+    trainable = PeftModel.from_pretrained(base, str(adapter_dir), config=settings, is_trainable=True)
     _refuse_adapted_head(trainable)
     return trainable
 

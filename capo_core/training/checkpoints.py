@@ -28,7 +28,7 @@ def checkpoint_steps(n_checkpoints: int, n_steps: int, steps_per_epoch: int) -> 
     """
     spaced = (round(n_steps * (i + 1) / (n_checkpoints + 1)) for i in range(n_checkpoints))
     inside = (step - 1 if step % steps_per_epoch == 0 else step for step in spaced)
-    return {step for step in inside if step % steps_per_epoch != 0}
+    return {step for step in inside if step > 0 and step % steps_per_epoch != 0}
 
 
 class SealCheckpoints(TrainerCallback):

@@ -76,7 +76,8 @@ def training_log(history: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     """
     rows = []
     for entry in history:
-        for name, value in entry.items():
+        # Sorted, because a history read back from a checkpoint is.
+        for name, value in sorted(entry.items()):
             split = "validation" if name.startswith("eval_") else "train"
             metric = _METRICS.get(name.removeprefix("eval_"))
             if metric is not None:

@@ -171,6 +171,18 @@ def test_missing_explanations_are_counted_as_a_shortfall() -> None:
     assert figure(metrics, "judge_parse_rate", who=ANNOTATORS[2])["value"] is None
 
 
+def test_a_method_without_a_readable_explanation_is_not_measured() -> None:
+    config = CONFIG.model_copy(update={"methods": ("sft",)})
+    generations = make_generations(("sft",), SEEDS).with_columns(pl.lit(None, pl.String).alias("explanation"))
+    verdicts = collect_verdicts(build_questions(make_corpus(), generations, TASK, config), ScriptedJudge(oracle))
+    assert dict(verdicts.schema) == VERDICTS
+    metrics = summarise(verdicts, config)
+    assert verdicts.height == 0
+    assert figure(metrics, "judge_accuracy")["value"] is None
+    assert figure(metrics, "judge_position_bias")["value"] is None
+    assert figure(metrics, "judge_group_shortfall")["value"] == 18.0
+
+
 def test_failures_are_told_from_unreadable_answers() -> None:
     metrics = summarise(ask(lambda q: "failed" if q.candidates[0] == ANNOTATORS[0] else oracle(q)))
     assert figure(metrics, "judge_failure_rate")["value"] == pytest.approx(1 / 3)

@@ -108,7 +108,11 @@ def serve(script: Script) -> Iterator[tuple[str, list[dict[str, Any]]]]:
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            """Say nothing of clients that hang up, as they are meant to here."""
+
+    server = Server(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     server.block_on_close = False
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
@@ -541,14 +545,14 @@ def test_transformers_serve_is_asked_for_real(tmp_path: Path) -> None:
     folder = resolve_model("bundled:smollm2-135m-instruct", cache_dir=model_cache()).path
     with transformers_serve(folder, tmp_path / "serve.log") as address:
         config = OpenAIJudge(base_url=address, model=folder, n_concurrent=1, timeout_seconds=300)
-        answers = list(OpenAIJudgeBackend(config).answer(make_questions(2)))
+        (answer,) = OpenAIJudgeBackend(config).answer(make_questions(1))
         refused = OpenAIJudge(base_url=address, model="another", max_attempts=2)
         (failed,) = OpenAIJudgeBackend(refused).answer(make_questions(1))
     # The server ignores structured output, and the model is small: a letter or prose, but always an answer.
-    assert [answer.status in ("ok", "unparseable") for answer in answers] == [True, True], answers
-    assert all(answer.response for answer in answers)
-    assert all((answer.position in range(3)) == (answer.status == "ok") for answer in answers)
-    # Three references of one word and one or two words to judge, with the instruction around them.
-    assert all(200 < (answer.n_prompt_tokens or 0) < 600 for answer in answers)
+    assert answer.status in ("ok", "unparseable"), answer
+    assert answer.response
+    assert (answer.position in range(3)) == (answer.status == "ok")
+    # Three references of one word and one word to judge, with the instruction around them.
+    assert 200 < (answer.n_prompt_tokens or 0) < 600
     assert failed.status == "failed"
     assert "HTTP 400" in failed.response

