@@ -179,7 +179,8 @@ def load_policy(model: ModelRef, config: ModelConfig, adapter_dir: Path | None) 
     from peft import PeftModel
 
     check_adapter(model, adapter_dir)
-    merged: Any = PeftModel.from_pretrained(policy, str(adapter_dir)).merge_and_unload()
+    with quiet_libraries():
+        merged: Any = PeftModel.from_pretrained(policy, str(adapter_dir)).merge_and_unload()
     return merged.eval()
 
 
