@@ -27,7 +27,6 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 
 demo: install
 	$(BIN)/capo run deployments/configs/example/nli-smollm2-135m.yaml
-	$(BIN)/capo run deployments/configs/example/paraphrase-smollm2-135m.yaml
 
 test: install-dev
 	$(BIN)/python -m pytest

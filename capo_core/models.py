@@ -176,12 +176,11 @@ def load_policy(model: ModelRef, config: ModelConfig, adapter_dir: Path | None) 
     policy = load_model(model, config.dtype, choose_device(config.device), FOLDED)
     if adapter_dir is None:
         return policy
-    from peft import PeftModel
+    from capo_core.merging import merge_adapter
 
     check_adapter(model, adapter_dir)
     with quiet_libraries():
-        merged: Any = PeftModel.from_pretrained(policy, str(adapter_dir)).merge_and_unload()
-    return merged.eval()
+        return merge_adapter(policy, adapter_dir).eval()
 
 
 def check_adapter(model: ModelRef, adapter_dir: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from tiny_model import (
     ADAPTER,
+    BFLOAT16,
     FLOAT32,
     SCORES,
     TASK,
@@ -27,6 +28,7 @@ from capo_core.chat import encode_prompt, encode_response
 from capo_core.decoding import Sampling, count_common, draw, read_prefix, read_prompts
 from capo_core.errors import ModelError
 from capo_core.generation import GenerationRequest, generate_responses
+from capo_core.merging import round_stochastically
 from capo_core.models import load_model, load_policy, load_tokenizer
 from capo_core.prompts import Example, build_prompt, response_opening
 from capo_core.training.sft import train_sft
@@ -250,6 +252,32 @@ def test_merged_policy_equals_the_adapter_beside_the_model(tiny: ModelRef, tmp_p
         beside = PeftModel.from_pretrained(base, str(tmp_path)).eval()(ids).logits
         assert torch.allclose(merged(ids).logits, beside, atol=1e-4)
         assert not torch.allclose(beside, plain, atol=1e-2)
+
+
+def test_stochastic_rounding_keeps_on_average_what_rounding_to_nearest_loses() -> None:
+    # bfloat16 has steps of 2⁻⁷ above 1; 1 + 0.1 · 2⁻⁷ rounds to 1, so an update of that size would vanish.
+    exact = torch.full((200_000,), 1 + 0.1 * 2**-7)
+    assert set(exact.bfloat16().tolist()) == {1.0}
+    rounded = round_stochastically(exact, torch.Generator().manual_seed(0))
+    assert rounded.dtype == torch.bfloat16
+    assert set(rounded.tolist()) == {1.0, 1 + 2**-7}
+    # one in ten goes up; the standard error of the share is √(0.09 / 200,000) = 0.0007
+    assert float((rounded > 1).float().mean()) == pytest.approx(0.1, abs=0.003)
+    negative = round_stochastically(-exact, torch.Generator().manual_seed(0))
+    assert torch.equal(negative, -rounded)
+    representable = torch.tensor([0.0, -1.5, 3.0, 2.0**-100])
+    assert torch.equal(round_stochastically(representable, torch.Generator()).float(), representable)
+
+
+def test_bfloat16_policy_is_the_same_every_time_and_close_to_float32(tiny: ModelRef, tmp_path: Path) -> None:
+    config = SFTConfig(n_epochs=2, batch_size=2, learning_rate=1e-2)
+    train_sft(demonstrations(), tiny, FLOAT32, ADAPTER, config, seed=5, output_dir=tmp_path)
+    first, second, exact = (load_policy(tiny, c, tmp_path) for c in (BFLOAT16, BFLOAT16, FLOAT32))
+    for (name, a), b, c in zip(first.named_parameters(), second.parameters(), exact.parameters(), strict=True):
+        assert a.dtype == torch.bfloat16
+        assert torch.equal(a, b), name
+        # a step of bfloat16 is at most 2⁻⁷ of a number; base and sum are each rounded
+        assert torch.allclose(a.float(), c, rtol=2**-6, atol=1e-3), name
 
 
 @pytest.mark.slow
