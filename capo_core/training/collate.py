@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 PART_TOKENS = 2048
 """Tokens, padding included, in one forward pass; larger batches are split and their gradients added."""
 
+MIN_SHARED_TOKENS = 16
+"""Shorter common openings are not worth a pass of their own."""
+
 
 @dataclass(frozen=True)
 class PreferenceGroup(TokenGroup):
@@ -139,7 +142,7 @@ class Part:
     """Some groups of a batch in one forward pass.
 
     Attributes:
-        layout: their tokens.
+        layout: their tokens, without the shared opening.
         chosen: (P,) index of each pair's chosen response among the part's responses.
         rejected: (P,) likewise.
         group: (P,) which group of the part a pair belongs to.
@@ -148,6 +151,7 @@ class Part:
         reference_logps: (R,) NaN where unknown.
         n_groups: G.
         n_chosen_tokens: tokens of chosen responses.
+        prefix: the opening that all prompts of the part share and that is computed once; may be empty.
     """
 
     layout: GroupedBatch
@@ -159,6 +163,7 @@ class Part:
     reference_logps: torch.Tensor
     n_groups: int
     n_chosen_tokens: int
+    prefix: tuple[int, ...] = ()
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Part:
         """Return the part on `device`."""
@@ -166,14 +171,17 @@ class Part:
         return replace(self, **moved)
 
 
-def make_part(groups: Sequence[PreferenceGroup], dtype: torch.dtype) -> Part:
+def make_part(groups: Sequence[PreferenceGroup], dtype: torch.dtype, *, share_prefix: bool = False) -> Part:
     """Return the tensors of some groups.
 
     Args:
         groups: at least one.
         dtype: of the attention mask.
+        share_prefix: whether the opening that the prompts have in common (the instruction) is laid out once.
     """
-    layout = lay_out(groups, dtype)
+    prefix = common_opening([group.prompt for group in groups]) if share_prefix else ()
+    own = [TokenGroup(group.prompt[len(prefix) :], group.responses) for group in groups]
+    layout = lay_out(own, dtype, first_position=len(prefix))
     starts = [0]
     for group in groups:
         starts.append(starts[-1] + len(group.responses))
@@ -193,17 +201,29 @@ def make_part(groups: Sequence[PreferenceGroup], dtype: torch.dtype) -> Part:
         reference_logps=torch.tensor(known, dtype=wide),
         n_groups=len(groups),
         n_chosen_tokens=int(is_chosen.sum()),
+        prefix=prefix,
     )
 
 
+def common_opening(prompts: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """Return the tokens all prompts begin with, each keeping at least one; empty if too few to be worth it."""
+    shortest = min(len(prompt) for prompt in prompts) - 1
+    n_shared = next((i for i in range(shortest) if len({prompt[i] for prompt in prompts}) > 1), max(shortest, 0))
+    return tuple(prompts[0][:n_shared]) if n_shared >= MIN_SHARED_TOKENS else ()
+
+
 def split_into_parts(
-    groups: Sequence[PreferenceGroup], dtype: torch.dtype, max_tokens: int = PART_TOKENS
+    groups: Sequence[PreferenceGroup],
+    dtype: torch.dtype,
+    max_tokens: int = PART_TOKENS,
+    *,
+    share_prefix: bool = False,
 ) -> list[Part]:
     """Return the groups in as few parts as hold at most `max_tokens` padded tokens each, similar lengths together.
 
     A group longer than that has a part of its own.
     """
-    return [make_part(chosen, dtype) for chosen in _fill(groups, max_tokens)]
+    return [make_part(chosen, dtype, share_prefix=share_prefix) for chosen in _fill(groups, max_tokens)]
 
 
 def _fill(groups: Sequence[PreferenceGroup], max_tokens: int) -> list[list[PreferenceGroup]]:

@@ -14,7 +14,7 @@ from transformers import Trainer, TrainingArguments
 
 from capo_core.errors import TrainingError
 from capo_core.training.collate import EncodedCorpus, Part, PreferenceGroup, split_into_parts
-from capo_core.training.logps import hidden_dtype
+from capo_core.training.logps import can_share_prefix, hidden_dtype
 from capo_core.training.objective import Objective, Sums, measure, sum_losses
 
 
@@ -27,7 +27,8 @@ class GroupedTrainer(Trainer):
         self._last: dict[str, float] = {}
 
     def _collate(self, groups: Sequence[PreferenceGroup]) -> dict[str, list[Part]]:
-        return {"parts": split_into_parts(groups, hidden_dtype(self.model))}
+        share = can_share_prefix(self.model)
+        return {"parts": split_into_parts(groups, hidden_dtype(self.model), share_prefix=share)}
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """Add the batch's gradients and return its loss.

@@ -6,12 +6,15 @@ Notation: N positions, D hidden size, V vocabulary size.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from transformers import DynamicCache
 
-from capo_core.grouped_layout import GroupedBatch
+from capo_core.attention import FOLDED, SharedPrefix
+from capo_core.grouped_layout import GroupedBatch, TokenGroup, lay_out
 
 _LOGITS_AT_ONCE = 2**24
 """Logits in memory at a time (64 MiB in float32)."""
@@ -67,23 +70,52 @@ class Scores:
     responses: torch.Tensor
 
 
-def score_responses(model: Any, batch: GroupedBatch) -> Scores:
+def score_responses(model: Any, batch: GroupedBatch, prefix: Sequence[int] = ()) -> Scores:
     """Return the log-probabilities that a model, with or without adapter, gives the batch's responses.
 
     Base weights in bfloat16 compute in bfloat16, the adapter's float32 parameters being cast for the products.
+
+    Args:
+        model: causal language model.
+        batch: tokens after the shared prefix.
+        prefix: opening of all prompts, computed once; gradients flow through its keys and values. Needs a model for
+            which `can_share_prefix` holds.
     """
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
     with _half_precision(model, causal.dtype, batch.input_ids.device.type):
+        shared = {"shared_prefix": _read_prefix(causal, prefix)} if prefix else {}
         states = causal.get_decoder()(
             input_ids=batch.input_ids,
             position_ids=batch.position_ids,
             attention_mask=batch.attention_mask,
             use_cache=False,
+            **shared,
         ).last_hidden_state
     predicting = states.flatten(0, 1)[batch.predictor].to(causal.dtype)
     tokens = head_logps(predicting, causal.get_output_embeddings().weight, batch.target)
     summed = tokens.new_zeros(len(batch.n_tokens)).index_add(0, batch.response, tokens)
     return Scores(tokens, summed)
+
+
+def _read_prefix(causal: Any, prefix: Sequence[int]) -> SharedPrefix:
+    """Return the prefix's keys and values by layer, with their graph where gradients are on."""
+    alone = lay_out([TokenGroup(prefix, ())], causal.dtype).to(causal.device)
+    cache = DynamicCache()
+    causal.get_decoder()(
+        input_ids=alone.input_ids,
+        position_ids=alone.position_ids,
+        attention_mask=alone.attention_mask,
+        past_key_values=cache,
+        use_cache=True,
+    )
+    layers: list[Any] = cache.layers
+    return [(layer.keys[0], layer.values[0]) for layer in layers]
+
+
+def can_share_prefix(model: Any) -> bool:
+    """Return whether the model's attention takes a shared prefix."""
+    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return causal.config._attn_implementation == FOLDED
 
 
 def hidden_dtype(model: Any) -> torch.dtype:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from capo_core.training.collate import Part, PreferenceGroup, split_into_parts
-from capo_core.training.logps import hidden_dtype, score_responses
+from capo_core.training.logps import can_share_prefix, hidden_dtype, score_responses
 from capo_core.training.loss import negative_log_likelihood, pair_margins, pair_weights, sigmoid_loss
 
 
@@ -63,7 +63,7 @@ def sum_losses(model: Any, part: Part, beta: float) -> Sums:
 
     `margin` and `accuracy` are those of the implicit rewards β (log π − log ref), averaged over the pairs of a group.
     """
-    scores = score_responses(model, part.layout)
+    scores = score_responses(model, part.layout, part.prefix)
     margins = pair_margins(scores.responses, part.reference_logps, part.chosen, part.rejected)
     weights = pair_weights(part.group, part.n_groups, margins.dtype)
     logps = scores.responses.detach()
@@ -86,7 +86,7 @@ def measure(model: Any, groups: Sequence[PreferenceGroup], objective: Objective)
     device, dtype = next(model.parameters()).device, hidden_dtype(model)
     total: Sums | None = None
     with torch.no_grad():
-        for part in split_into_parts(groups, dtype):
+        for part in split_into_parts(groups, dtype, share_prefix=can_share_prefix(model)):
             sums = sum_losses(model, part.to(device), objective.beta)
             total = sums if total is None else total + sums
     model.train(was_training)

@@ -10,9 +10,8 @@ from typing import Any
 import torch
 
 from capo_core.errors import TrainingError
-from capo_core.grouped_layout import lay_out
-from capo_core.training.collate import PreferenceGroup
-from capo_core.training.logps import hidden_dtype, score_responses
+from capo_core.training.collate import PreferenceGroup, make_part
+from capo_core.training.logps import can_share_prefix, hidden_dtype, score_responses
 from capo_core.training.objective import Objective, measure
 
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 2e-2}
@@ -31,8 +30,8 @@ def add_reference_logps(model: Any, groups: Sequence[PreferenceGroup]) -> list[P
     with torch.no_grad():
         for start in range(0, len(order), 8):
             chunk = order[start : start + 8]
-            layout = lay_out([groups[i] for i in chunk], dtype).to(device)
-            logps = iter(score_responses(model, layout).responses.tolist())
+            part = make_part([groups[i] for i in chunk], dtype, share_prefix=can_share_prefix(model)).to(device)
+            logps = iter(score_responses(model, part.layout, part.prefix).responses.tolist())
             for i in chunk:
                 values = tuple(next(logps) for _ in groups[i].responses)
                 known[i] = replace(groups[i], reference_logps=values)

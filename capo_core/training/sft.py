@@ -14,6 +14,7 @@ from schemas.artifacts import ModelRef
 from schemas.config import AdapterConfig, ModelConfig, SFTConfig
 
 if TYPE_CHECKING:
+    from capo_core.training.collate import EncodedCorpus
     from capo_core.training.log import TrainingResult
 
 
@@ -53,10 +54,7 @@ def train_sft(
     from capo_core.training.adapters import describe_adapter, new_adapter, save_adapter
     from capo_core.training.checkpoints import run_identity
     from capo_core.training.collate import encode_demonstrations
-    from capo_core.training.grouped_trainer import grouped_trainer
-    from capo_core.training.layout_check import check_layout
     from capo_core.training.log import summarise
-    from capo_core.training.objective import Objective
     from capo_core.training.run import checkpoint_folder, run_trainer, trainer_settings
     from capo_core.versions import library_versions
 
@@ -76,16 +74,25 @@ def train_sft(
         settings = trainer_settings(
             config, folder=folder, device=device, seed=seed, batch_size=config.batch_size, save=save
         )
-        trainer: Any
-        if config.trainer == "grouped":
-            check_layout(trainable, corpus.train[0])
-            trainer = grouped_trainer(trainable, corpus, Objective(preference_weight=0.0, sft_weight=1.0), settings)
-        else:
-            from capo_core.training.trl_reference import sft_trainer
-
-            trainer = sft_trainer(trainable, tokenizer, corpus, settings, bf16=model_config.dtype == "bfloat16")
+        trainer = _prepare(trainable, tokenizer, corpus, config, settings, bf16=model_config.dtype == "bfloat16")
         resumed_from = run_trainer(trainer, config, identity, progress=progress)
     annotators = sorted(demonstrations["annotator_id"].unique())
     card = describe_adapter("sft", model, adapter, config, annotators, seed)
     save_adapter(trainable, output_dir, model.id, card)
     return summarise(trainer, corpus, resumed_from)
+
+
+def _prepare(
+    trainable: Any, tokenizer: Any, corpus: EncodedCorpus, config: SFTConfig, settings: dict[str, Any], *, bf16: bool
+) -> Any:
+    """Return the configured trainer."""
+    if config.trainer == "trl":
+        from capo_core.training.trl_reference import sft_trainer
+
+        return sft_trainer(trainable, tokenizer, corpus, settings, bf16=bf16)
+    from capo_core.training.grouped_trainer import grouped_trainer
+    from capo_core.training.layout_check import check_layout
+    from capo_core.training.objective import Objective
+
+    check_layout(trainable, corpus.train[0])
+    return grouped_trainer(trainable, corpus, Objective(preference_weight=0.0, sft_weight=1.0), settings)

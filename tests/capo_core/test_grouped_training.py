@@ -29,7 +29,7 @@ from transformers.masking_utils import eager_mask
 from capo_core.attention import FOLDED, folded_attention
 from capo_core.errors import TrainingError
 from capo_core.grouped_layout import TokenGroup, lay_out, layout_obstacle, visibility
-from capo_core.training.collate import PreferenceGroup, make_part, split_into_parts
+from capo_core.training.collate import PreferenceGroup, common_opening, make_part, split_into_parts
 from capo_core.training.grouped_trainer import sum_losses
 from capo_core.training.layout_check import check_layout
 from capo_core.training.logps import head_logps, score_responses
@@ -164,6 +164,30 @@ def test_parts_add_up_to_the_gradient_of_the_whole_batch() -> None:
     assert len(split_into_parts(groups, torch.float64, 60)) > 2
     for name in whole:
         assert torch.allclose(whole[name], split[name], atol=1e-12), name
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3"])
+def test_a_shared_opening_computed_once_changes_neither_loss_nor_gradients(family: str) -> None:
+    model = make_model(family=family)
+    opening = [(5 * i) % 250 + 2 for i in range(20)]
+    groups = [replace(group, prompt=[*opening, *group.prompt]) for group in make_groups()]
+    shared = split_into_parts(groups, torch.float64, 10_000, share_prefix=True)
+    assert [list(part.prefix) for part in shared] == [opening]
+    assert shared[0].layout.input_ids.shape[1] == max(group.n_tokens for group in groups) - 20
+    n_tokens = shared[0].n_chosen_tokens
+    ours = sum_losses(model, shared[0], CAPO.beta).loss(CAPO, len(groups), n_tokens)
+    theirs = pairwise_loss(model, groups, CAPO.beta, CAPO.sft_weight)
+    assert abs(float(ours.detach() - theirs.detach())) < 1e-10
+    expected, found = gradients(model, theirs), gradients(model, ours)
+    for name, gradient in expected.items():
+        assert torch.allclose(found[name], gradient, atol=1e-10, rtol=1e-10), name
+
+
+def test_an_opening_is_shared_only_if_worth_it_and_never_a_whole_prompt() -> None:
+    long = list(range(2, 42))
+    assert common_opening([long, long]) == tuple(long[:-1])
+    assert common_opening([[*long[:20], 99], [*long[:20], 98, 97]]) == tuple(long[:20])
+    assert common_opening([[*long[:15], 99], [*long[:15], 98]]) == ()
 
 
 @settings(max_examples=25, deadline=None)
