@@ -25,7 +25,9 @@ artifacts_app = typer.Typer(help="Look into the artifact store.", no_args_is_hel
 app.add_typer(artifacts_app, name="artifacts")
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
-_out, _err = Console(), Console(stderr=True)
+# Into a file or a pipe, tables keep a width at which they can be read.
+_out = Console(width=None if sys.stdout.isatty() else 140)
+_err = Console(stderr=True)
 
 ConfigPath = Annotated[Path, typer.Argument(help="Experiment configuration, e.g. deployments/configs/varierr/….yaml")]
 Overrides = Annotated[

@@ -16,10 +16,10 @@ from tasks.home import capo_home
 from tasks.tracking import tracking_uri
 
 _METHODS = {
-    "human": "the people themselves",
+    "human": "human text",
     "majority": "commonest label",
     "zero_shot": "zero-shot",
-    "history": "in-context history",
+    "history": "history",
     "sft": "SFT",
     "capo": "CAPO",
 }
@@ -31,16 +31,15 @@ def print_results(console: Console, evaluation: ArtifactRef) -> None:
     metrics = ArtifactStore().read_table(evaluation).filter(pl.col("annotator_id") == "all")
     size = _choose_group_size(metrics)
     chance = 1 / max(1, _count_annotators(evaluation))
+    plain = {"condition": None, "group_size": None}
+    imitation = {"metric": "attribution_accuracy", "decision": "sampled", "group_size": size}
     columns = [
-        ("Label agreement, constrained", {"metric": "label_agreement", "decision": "constrained"}),
-        ("… sampled", {"metric": "label_agreement", "decision": "sampled"}),
-        ("Readable", {"metric": "parse_rate", "decision": "sampled"}),
-        ("ROUGE-L", {"metric": "rouge_l", "decision": "sampled"}),
-        (f"Attribution k={size}, raw", {"metric": "attribution_accuracy", "condition": "raw", "group_size": size}),
-        (
-            "… surface-normalised",
-            {"metric": "attribution_accuracy", "condition": "surface_normalised", "group_size": size},
-        ),
+        ("Label agreement\nconstrained", {"metric": "label_agreement", "decision": "constrained", **plain}),
+        ("\nsampled", {"metric": "label_agreement", "decision": "sampled", **plain}),
+        ("Readable\nsampled", {"metric": "parse_rate", "decision": "sampled", **plain}),
+        ("ROUGE-L\nsampled", {"metric": "rouge_l", "decision": "sampled", **plain}),
+        (f"Attributed, k={size}\nraw", {**imitation, "condition": "raw"}),
+        ("\nsurface-norm.", {**imitation, "condition": "surface_normalised"}),
     ]
     n_seeds = metrics["n_seeds"].max()
     table = Table(title=f"Mean over annotators [95% interval]; seeds: {n_seeds}; chance in attribution: {chance:.2f}")
@@ -69,7 +68,7 @@ def _format_figure(rows: pl.DataFrame, wanted: dict[str, str | int | None]) -> s
     """Return `.71 [.64, .78]`, or a dash where the figure does not exist or was not measured."""
     for column, value in wanted.items():
         # Rows about people have no decision: theirs is neither sampled nor constrained.
-        rows = rows.filter((pl.col(column) == value) | (pl.col(column).is_null() & (column == "decision")))
+        rows = rows.filter(pl.col(column).eq_missing(value) | (pl.col(column).is_null() & (column == "decision")))
     if rows.is_empty() or rows["value"][0] is None:
         return NOT_MEASURED
     row = rows.row(0, named=True)
