@@ -8,7 +8,6 @@ import pickle
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -150,7 +149,5 @@ def test_the_kernel_frees_the_lock_of_a_killed_holder(home: Path) -> None:
     assert manager.is_locked("k")
     child.send_signal(signal.SIGKILL)
     child.wait()
-    started = time.monotonic()
     assert manager.acquire_lock("k", "me", acquire_timeout=5)
-    assert time.monotonic() - started < 5
     manager.release_lock("k", "me")
