@@ -149,20 +149,12 @@ def layout_obstacle(config: object) -> str | None:
         return f"it has layers of type {', '.join(kinds)}"
     if not settings.get("layer_types") and settings.get("sliding_window") and settings.get("use_sliding_window", True):
         return f"its attention has a sliding window of {settings['sliding_window']} tokens"
-    stateful = sorted(
-        {"ssm_cfg", "state_size", "mamba_d_state", "linear_conv_kernel_dim", "conv_L_cache"} & set(settings)
-    )
+    stateful = sorted(_STATE_SETTINGS & set(settings))
     if stateful:
         return f"it has state-space or linear-attention layers (setting {stateful[0]})"
     if not settings.get("rope_parameters"):
         return "its positions are not rotary"
-    for name in (
-        "attn_logit_softcapping",
-        "final_logit_softcapping",
-        "logit_scale",
-        "logits_scaling",
-        "output_multiplier",
-    ):
+    for name in sorted(_SCORE_SETTINGS):
         if settings.get(name):
             return f"it changes scores or logits (setting {name})"
     return None

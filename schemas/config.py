@@ -96,7 +96,7 @@ class CorpusConfig(Section):
 
 
 class SplitConfig(Section):
-    """Items are split by context. `auto`: 300/100/100 for 500 items as in the paper, 60/20/20 per cent else."""
+    """Items are split by context; the default shares give the paper's 300/100/100 of 500 items."""
 
     train: Fraction = 0.6
     validation: Fraction = 0.2

@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -186,15 +186,6 @@ class ArtifactStore:
     def metadata(self, ref: ArtifactRef) -> dict[str, Any]:
         """Return the metadata of a verified artifact."""
         return self.verify(ref).metadata
-
-    def refs(self) -> Iterator[ArtifactRef]:
-        """Yield a reference to every artifact with a readable manifest, by kind and hash.
-
-        Raises:
-            DamagedArtifactError: at the first artifact whose manifest is damaged; use `folders` to go on past it.
-        """
-        for kind, sha256 in self.folders():
-            yield self.find(kind, sha256)
 
     def folders(self) -> list[tuple[str, str]]:
         """Return (kind, sha256) of every artifact folder, sorted."""
