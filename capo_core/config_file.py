@@ -1,16 +1,18 @@
-"""Experiment configurations as YAML files: read, overridden, validated, with errors that name file and key."""
+"""Configurations as YAML files: read, overridden, validated, with errors that name file and key."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from capo_core.errors import ConfigError
 from schemas.config import ExperimentConfig
+
+SectionT = TypeVar("SectionT", bound=BaseModel)
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -39,13 +41,34 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
     Raises:
         ConfigError: names the file, each wrong key and what is allowed there.
     """
-    content = _read_yaml(path)
+    return load_section(path, ExperimentConfig, overrides)
+
+
+def load_section(path: Path, section: type[SectionT], overrides: Sequence[str] = ()) -> SectionT:
+    """Return a YAML file as the section it holds; arguments and errors as of `load_config`."""
+    return validate_section(_read_yaml(path), section, overrides, str(path))
+
+
+def validate_section(
+    content: dict[str, Any], section: type[SectionT], overrides: Sequence[str], source: str
+) -> SectionT:
+    """Return plain `content` with `overrides` applied to it as a section.
+
+    Args:
+        content: what a YAML file holds; changed in place.
+        section: the model it must fit.
+        overrides: as of `load_config`.
+        source: what error messages call the content.
+
+    Raises:
+        ConfigError: names the source, each wrong key and what is allowed there.
+    """
     for override in overrides:
         _apply_override(content, override)
     try:
-        return ExperimentConfig.model_validate(content)
+        return section.model_validate(content)
     except ValidationError as error:
-        raise ConfigError(_describe(error, str(path))) from error
+        raise ConfigError(_describe(error, source, section)) from error
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -83,13 +106,13 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {override}: the value is not valid YAML: {error}") from error
 
 
-def _describe(error: ValidationError, source: str) -> str:
+def _describe(error: ValidationError, source: str, section: type[BaseModel]) -> str:
     """Return one line per problem: file, key, what is wrong and what is allowed."""
     lines = [f"{source}: {error.error_count()} problem(s)"]
     for problem in error.errors(include_url=False):
         key = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
         if problem["type"] == "extra_forbidden":
-            allowed = ", ".join(_allowed_keys(problem["loc"]))
+            allowed = ", ".join(_allowed_keys(problem["loc"], section))
             lines.append(f"  {key}: unknown key; allowed here: {allowed}")
         elif problem["type"] == "missing":
             lines.append(f"  {key}: required but missing")
@@ -103,9 +126,9 @@ def _shorten(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _allowed_keys(location: Sequence[int | str]) -> list[str]:
-    """Return the keys of the section in which an unknown key stood."""
-    models: list[type[BaseModel]] = [ExperimentConfig]
+def _allowed_keys(location: Sequence[int | str], section: type[BaseModel]) -> list[str]:
+    """Return the keys of the part of `section` in which an unknown key stood."""
+    models: list[type[BaseModel]] = [section]
     for part in location[:-1]:
         fields = [field for model in models for name, field in model.model_fields.items() if name == part]
         tagged = [model for model in models if _tag_of(model) == part]

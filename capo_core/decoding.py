@@ -47,12 +47,13 @@ class Continuation:
 class Row:
     """What to continue: the `prompt`-th prompt of the batch, after the `opening`-th opening or (None) none.
 
-    `uniforms` (max_new_tokens,) in [0, 1) are the row's own random numbers, one per token.
+    `uniforms` (max_new_tokens,) in [0, 1) are the row's own random numbers, one per token; None takes the most
+    probable token each time, whatever the temperature.
     """
 
     prompt: int
     opening: int | None
-    uniforms: np.ndarray
+    uniforms: np.ndarray | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,13 +182,16 @@ class _Decoder:
         seen = torch.arange(self._n_read + sampling.max_new_tokens, device=device)
         visible = (seen < lengths[:, None]) | (seen >= self._n_read)
         self._mask = additive(visible[:, None], read.states.dtype)
-        self._uniforms = torch.tensor(np.stack([row.uniforms for row in rows]), device=device)
+        numbers = [np.zeros(sampling.max_new_tokens) if row.uniforms is None else row.uniforms for row in rows]
+        self._uniforms = torch.tensor(np.stack(numbers), device=device)
+        self._greedy = torch.tensor([row.uniforms is None for row in rows], device=device)
         self._rows = list(range(len(rows)))
 
     def advance(self, step: int) -> bool:
         """Draw one token per row and read it; return whether any row goes on."""
         logits = (self._states @ self._model.get_output_embeddings().weight.T).float()
         drawn = draw(logits, self._uniforms[:, step], self._sampling)
+        drawn = torch.where(self._greedy, logits.argmax(dim=-1), drawn)
         going_on = []
         for place, (row, token) in enumerate(zip(self._rows, drawn.tolist(), strict=True)):
             continuation = self.continuations[row]
@@ -210,8 +214,8 @@ class _Decoder:
         """Keep only the rows at `places`; return what they have drawn."""
         index = torch.tensor(places, device=drawn.device)
         self._rows = [self._rows[place] for place in places]
-        self._positions, self._mask, self._uniforms = (
-            tensor[index] for tensor in (self._positions, self._mask, self._uniforms)
+        self._positions, self._mask, self._uniforms, self._greedy = (
+            tensor[index] for tensor in (self._positions, self._mask, self._uniforms, self._greedy)
         )
         self._cache.batch_select_indices(index)
         return drawn[index]

@@ -1,4 +1,4 @@
-"""Responses of a model to held-out items: freely sampled, and with the label decided by comparing all labels."""
+"""Responses of a model to held-out items: sampled, greedy, and with the label decided by comparing all labels."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ from capo_core.errors import ModelError
 from capo_core.progress import Progress, silent
 from capo_core.prompts import Message, parse_response, response_opening
 from capo_core.seeding import derive_seed
-from schemas.config import GenerationConfig, TaskSpec
+from schemas.config import Decision, GenerationConfig, TaskSpec
 from schemas.frames import GENERATIONS, check_columns
 
 if TYPE_CHECKING:
     from capo_core.decoding import Continuation, Sampling
 
 _LOGGER = logging.getLogger(__name__)
-_DECISIONS = ("sampled", "constrained")
 
 
 @dataclass(frozen=True)
@@ -57,11 +56,12 @@ def generate_responses(
     method: str,
     progress: Progress = silent,
 ) -> pl.DataFrame:
-    """Return two responses per request, in the requests' order: `sampled` and `constrained`.
+    """Return one response per request and configured decision, in the requests' order.
 
-    Sampled: free generation, parsed. Constrained: every label of the task is scored as the response's opening
-    `Label: X⏎Explanation:`, the log-probabilities of all its tokens summed, so that `1` competes fairly with `10`;
-    the best label is taken, earlier ones winning ties, and the explanation generated after it.
+    Sampled: free generation, parsed. Greedy: likewise, always the most probable token. Constrained: every label of
+    the task is scored as the response's opening `Label: X⏎Explanation:`, the log-probabilities of all its tokens
+    summed, so that `1` competes fairly with `10`; the best label is taken, earlier ones winning ties, and the
+    explanation sampled after it.
 
     Each response has random numbers of its own, from (seed, method, annotator, item, decision). Which other requests
     are asked changes a response only through rounding. Prompts that do not fit the model's context lose their
@@ -72,9 +72,9 @@ def generate_responses(
         tokenizer: of `models.load_tokenizer`.
         requests: what to ask; those with a common opening share its computation.
         task: labels and how responses are parsed.
-        config: temperature, limits, batch size (responses decoded at a time).
+        config: decisions, temperature, limits, batch size (responses decoded at a time).
         seed: of the random numbers.
-        method: zero_shot, history, sft or capo; part of the seed and of every row.
+        method: which method answers; part of the seed and of every row.
         progress: called with requests done and requests in all.
 
     Returns:
@@ -148,7 +148,7 @@ def _sampling(model: Any, tokenizer: Any, config: GenerationConfig) -> Sampling:
     )
 
 
-_Answer = list[tuple[str, "Continuation", list[float] | None]]
+_Answer = list[tuple[Decision, "Continuation", list[float] | None]]
 """Per decision the continuation and, for the constrained one, the normalised log-probability of each label."""
 
 
@@ -165,7 +165,7 @@ def _answer(
 
     from capo_core.decoding import Row, continue_rows, count_common, read_prefix, read_prompts
 
-    per_batch = max(1, config.batch_size // len(_DECISIONS))
+    per_batch = max(1, config.batch_size // len(config.decisions))
     with torch.inference_mode():
         for family in _families(encoded):
             n_shared = count_common([request.tokens for request in family])
@@ -175,15 +175,21 @@ def _answer(
                 read = read_prompts(model, [request.tokens[n_shared:] for request in batch], openings, prefix)
                 logprobs = torch.log_softmax(read.opening_logps.double(), dim=1)
                 best = logprobs.argmax(dim=1).tolist()
-                chosen = {"sampled": [None] * len(batch), "constrained": best}
+                asked = [(i, decision) for i in range(len(batch)) for decision in config.decisions]
                 rows = [
-                    Row(i, chosen[decision][i], _uniforms(request.request, decision, seed, sampling.max_new_tokens))
-                    for i, request in enumerate(batch)
-                    for decision in _DECISIONS
+                    Row(
+                        i,
+                        best[i] if decision == "constrained" else None,
+                        _uniforms(batch[i].request, decision, seed, sampling.max_new_tokens),
+                    )
+                    for i, decision in asked
                 ]
-                done = iter(continue_rows(model, read, rows, prefix, sampling))
                 scores = logprobs.tolist()
-                yield batch, [[("sampled", next(done), None), ("constrained", next(done), s)] for s in scores]
+                answers: list[_Answer] = [[] for _ in batch]
+                found = continue_rows(model, read, rows, prefix, sampling)
+                for (i, decision), continuation in zip(asked, found, strict=True):
+                    answers[i].append((decision, continuation, scores[i] if decision == "constrained" else None))
+                yield batch, answers
 
 
 def _families(encoded: Sequence[_Encoded]) -> list[list[_Encoded]]:
@@ -195,8 +201,10 @@ def _families(encoded: Sequence[_Encoded]) -> list[list[_Encoded]]:
     return [sorted(family, key=lambda r: (len(r.tokens), r.place)) for family in families.values()]
 
 
-def _uniforms(request: GenerationRequest, decision: str, seed: tuple[int, str], n: int) -> np.ndarray:
-    """Return the random numbers of one response."""
+def _uniforms(request: GenerationRequest, decision: Decision, seed: tuple[int, str], n: int) -> np.ndarray | None:
+    """Return the random numbers of one response, None where none is drawn."""
+    if decision == "greedy":
+        return None
     return np.random.default_rng(derive_seed(*seed, request.annotator_id, request.item_id, decision)).random(n)
 
 

@@ -1,4 +1,4 @@
-"""Which prompts a method asks: the difference between zero-shot, in-context history and tuned models."""
+"""Which prompts a method asks: the difference between zero-shot, history, value profile and tuned models."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 import polars as pl
 
-from capo_core.errors import CorpusError
+from capo_core.errors import ConfigError, CorpusError
 from capo_core.generation import GenerationRequest
 from capo_core.prompts import Example, build_prompt
 from schemas.config import GenerationConfig, Method, TaskSpec
@@ -22,6 +22,7 @@ def build_requests(
     *,
     tagged: bool,
     seed: int,
+    profile: str | None = None,
 ) -> list[GenerationRequest]:
     """Return one request per held-out item, by item_id.
 
@@ -30,16 +31,24 @@ def build_requests(
 
     Args:
         corpus: CORPUS frame.
-        method: `history` shows the annotator's own training annotations; the others the item alone.
+        method: `history` shows the annotator's own training annotations, `profile` the description of the annotator;
+            the others the item alone.
         annotator_id: whom to imitate; None for `zero_shot`.
         task: the task asked.
         config: which split, how many examples.
         tagged: whether the prompt names the annotator (an adapter shared by several).
         seed: draws the examples.
+        profile: what the model wrote of the annotator, for `profile` and no other method.
 
     Raises:
         CorpusError: if `history` finds no training annotation of the annotator.
+        ConfigError: if `profile` has no profile to show, or another method is given one.
     """
+    if (method == "profile") != (profile is not None):
+        raise ConfigError(
+            f"method {method!r} was asked {'with' if profile is not None else 'without'} a value profile; "
+            "give one to method 'profile' and to no other"
+        )
     items = corpus.filter(pl.col("split") == config.split).unique("item_id").sort("item_id")
     history = _draw_history(corpus, annotator_id, config.n_history, seed) if method == "history" else ()
     tag = annotator_id if tagged and method in ("sft", "capo") else None
@@ -47,20 +56,40 @@ def build_requests(
         GenerationRequest(
             item_id=item_id,
             annotator_id=annotator_id,
-            prompt=build_prompt(task, text_a, text_b, annotator_tag=tag, history=history),
+            prompt=build_prompt(task, text_a, text_b, annotator_tag=tag, history=history, profile=profile),
         )
         for item_id, text_a, text_b in items.select("item_id", "text_a", "text_b").iter_rows()
     ]
 
 
 def _draw_history(corpus: pl.DataFrame, annotator_id: str | None, n_history: int, seed: int) -> tuple[Example, ...]:
-    """Return up to `n_history` of the annotator's training annotations, drawn without replacement."""
+    """Return up to `n_history` of the annotator's training annotations as turns of the conversation."""
+    drawn = draw_annotations(corpus, annotator_id, n_history, seed)
+    return tuple(Example(*row) for row in drawn.select("text_a", "text_b", "label", "explanation").iter_rows())
+
+
+def draw_annotations(corpus: pl.DataFrame, annotator_id: str | None, n: int, seed: int) -> pl.DataFrame:
+    """Return up to `n` of the annotator's training annotations, drawn without replacement, in the order drawn.
+
+    Fewer are the first of more: the same seed draws 10 and then 40 others for 50.
+
+    Args:
+        corpus: CORPUS frame.
+        annotator_id: whose.
+        n: how many at most.
+        seed: of the draw, together with the annotator's id.
+
+    Returns:
+        Rows of `corpus`.
+
+    Raises:
+        CorpusError: if the annotator has no training annotation.
+    """
     own = corpus.filter((pl.col("split") == "train") & (pl.col("annotator_id") == annotator_id)).sort(
-        "item_id", "label"
+        "item_id", "label", "explanation"
     )
     if own.is_empty():
-        raise CorpusError(f"annotator {annotator_id!r} has no training annotation to show as history")
+        raise CorpusError(f"annotator {annotator_id!r} has no training annotation to show to the model")
     digest = hashlib.sha256(f"{seed}:{annotator_id}".encode()).digest()
     rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
-    drawn = own[rng.permutation(own.height)[:n_history].tolist()]
-    return tuple(Example(*row) for row in drawn.select("text_a", "text_b", "label", "explanation").iter_rows())
+    return own[rng.permutation(own.height)[:n].tolist()]

@@ -19,6 +19,7 @@ from schemas.artifacts import ModelRef
 from schemas.config import ModelConfig
 
 if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Device = Literal["cpu", "cuda"]
@@ -209,15 +210,7 @@ def load_encoder(
     Raises:
         ModelError: if sentence-transformers cannot load it.
     """
-    from sentence_transformers import SentenceTransformer
-
-    try:
-        with quiet_libraries():
-            encoder = SentenceTransformer(
-                model.path, device=choose_device(device), local_files_only=True, trust_remote_code=False
-            )
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{model.id}: cannot be loaded as a sentence encoder: {error}") from error
+    encoder = _load_sentence_transformer(model, device)
     size = encoder.get_embedding_dimension()
 
     def embed(texts: list[str]) -> np.ndarray:
@@ -229,6 +222,50 @@ def load_encoder(
         return np.asarray(vectors, dtype=np.float32)
 
     return embed
+
+
+def load_token_encoder(
+    model: ModelRef, *, device: Literal["auto", "cpu", "cuda"] = "cpu"
+) -> Callable[[list[str]], list[np.ndarray]]:
+    """Return a function that embeds the tokens of n texts, each as float32 (t, d), special tokens left out.
+
+    Args:
+        model: a sentence-transformers model; the embeddings are its last layer's, before pooling.
+        device: where it computes.
+
+    Raises:
+        ModelError: if sentence-transformers cannot load it.
+    """
+    encoder = _load_sentence_transformer(model, device)
+
+    def embed_tokens(texts: list[str]) -> list[np.ndarray]:
+        if not texts:
+            return []
+        tokens: Any = encoder.encode(
+            texts, batch_size=64, output_value="token_embeddings", convert_to_numpy=False, show_progress_bar=False
+        )
+        special: Any = encoder.tokenizer(
+            texts, truncation=True, max_length=encoder.max_seq_length, return_special_tokens_mask=True
+        )["special_tokens_mask"]
+        return [
+            np.asarray(one.float().cpu(), dtype=np.float32)[np.asarray(mask) == 0]
+            for one, mask in zip(tokens, special, strict=True)
+        ]
+
+    return embed_tokens
+
+
+def _load_sentence_transformer(model: ModelRef, device: Literal["auto", "cpu", "cuda"]) -> SentenceTransformer:
+    """Return a sentence-transformers model, or raise ModelError."""
+    from sentence_transformers import SentenceTransformer
+
+    try:
+        with quiet_libraries():
+            return SentenceTransformer(
+                model.path, device=choose_device(device), local_files_only=True, trust_remote_code=False
+            )
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{model.id}: cannot be loaded as a sentence encoder: {error}") from error
 
 
 @contextmanager

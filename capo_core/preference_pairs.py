@@ -1,24 +1,32 @@
 """What adapters are trained on: the target's own responses, and those preferred over the other annotators'.
 
 Paper (arXiv 2605.28802): a target annotator's label-explanation response is preferred over the other annotators'
-valid responses to the same input. Which negatives count is not stated there; `relation` makes it a choice.
+valid responses to the same input. Which negatives count is not stated there; `PairConfig` makes it a choice.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+import json
+from typing import TYPE_CHECKING
 
+import numpy as np
 import polars as pl
 
-from capo_core.errors import CorpusError
+from capo_core.errors import ConfigError, CorpusError
 from capo_core.prompts import build_prompt, response_text
 from capo_core.text import identity_form
-from schemas.config import TaskSpec
+from schemas.config import PairConfig, PairStrategy, TaskSpec
 from schemas.frames import DEMONSTRATIONS, MESSAGES, PAIR_DROPS, PREFERENCES, check_columns
 
-Relation = Literal["all", "same_label", "different_label"]
+if TYPE_CHECKING:
+    from capo_core.stylometry.reduction import Embed
 
 TRAINING_SPLITS = ("train", "validation")
+RANKED_STRATEGIES: tuple[PairStrategy, ...] = ("nearest", "farthest")
+"""Strategies that need a sentence encoder."""
+
+_SIMILARITY_DECIMALS = 6
+"""Cosines that agree to this many decimals are tied: an encoder's rounding varies with what else is in a batch."""
 
 
 def build_demonstrations(corpus: pl.DataFrame, annotator_id: str, task: TaskSpec, *, tagged: bool) -> pl.DataFrame:
@@ -46,20 +54,36 @@ def build_demonstrations(corpus: pl.DataFrame, annotator_id: str, task: TaskSpec
 
 
 def build_preferences(
-    corpus: pl.DataFrame, annotator_id: str, task: TaskSpec, relation: Relation, *, tagged: bool
+    corpus: pl.DataFrame,
+    annotator_id: str,
+    task: TaskSpec,
+    pairs: PairConfig,
+    *,
+    tagged: bool,
+    embed: Embed | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Return each of the target's responses preferred over each other annotator's to the same item, and the drops.
+    """Return each of the target's responses preferred over others' to the same item, and the pairs dropped.
 
-    Drops: `no_other_annotator` (one row per annotation of the target that nobody else's stands beside),
-    `identical_response` (the rejected response is, in identity form, one of the target's own to the item),
-    `relation_excluded` (the pair is not of the relation asked for). Test never enters either table.
+    Strategies: `all` other responses are rejected; `same_label` and `different_label` only those whose label is, or is
+    not, the chosen one's; `nearest` and `farthest` for each chosen response only the one whose explanation is most,
+    or least, like its own by the cosine of their embeddings, ties going to the annotator, then the label, first by
+    name.
+
+    Drops, in the order in which they are decided: `no_other_annotator` (one row per annotation of the target that
+    nobody else's stands beside), `identical_response` (the rejected response is, in identity form, one of the target's
+    own to the item), `judged_invalid` (see `min_validity`), `relation_excluded` (the labels are not as the strategy
+    asks), `not_nearest`, `not_farthest` (of the pairs left, another is nearer or farther). Test never enters either
+    table.
 
     Args:
         corpus: a `CORPUS` frame.
         annotator_id: the target, author of every chosen response.
         task: the task asked.
-        relation: which pairs are kept by whether the two labels are the same.
+        pairs: the strategy, and `min_validity`: the share of an explanation's second-round judgements (all that there
+            are, the author's own included) that must say it makes sense for it to be rejected. An explanation without
+            judgements is not known to be invalid and is kept.
         tagged: whether the prompt names the annotator, for an adapter shared by several.
+        embed: sentence encoder, n texts to [n, d]; only `nearest` and `farthest` use it.
 
     Returns:
         `PREFERENCES` sorted by item_id, chosen_label, rejected_annotator_id, rejected_label, and `PAIR_DROPS`
@@ -67,20 +91,26 @@ def build_preferences(
 
     Raises:
         CorpusError: if the corpus has no such annotator.
+        ConfigError: if `min_validity` is set and the corpus holds no judgements.
+        ValueError: if the strategy needs an encoder and there is none.
     """
     target = pl.col("annotator_id") == _require_annotator(corpus, annotator_id)
     responses = _responses(corpus)
     own, others = responses.filter(target), responses.filter(~target)
-    pairs = _join_pairs(own, others).with_columns(_drop_reason(relation).alias("reason"))
-    kept = pairs.filter(pl.col("reason").is_null())
+    joined = _join_pairs(own, others).with_columns(_drop_reason(pairs.strategy).alias("reason"))
+    if pairs.min_validity is not None:
+        joined = _drop_invalid(joined, _validity(responses), pairs.min_validity)
+    if pairs.strategy in RANKED_STRATEGIES:
+        joined = _keep_one_per_choice(joined, pairs.strategy, embed)
+    kept = joined.filter(pl.col("reason").is_null())
     preferences = (
         kept.join(_prompts(kept, task, annotator_id if tagged else None), on="item_id")
         .with_columns(
             _assistant_turn("response").alias("chosen"), _assistant_turn("rejected_response").alias("rejected")
         )
-        .sort("item_id", "chosen_label", "rejected_annotator_id", "rejected_label")
+        .sort("item_id", "chosen_label", "rejected_annotator_id", "rejected_label", "response", "rejected_response")
     )
-    drops = pairs.filter(pl.col("reason").is_not_null()).sort("item_id", "rejected_annotator_id", "reason")
+    drops = joined.filter(pl.col("reason").is_not_null()).sort("item_id", "rejected_annotator_id", "reason")
     return (
         check_columns(preferences.select(list(PREFERENCES)), PREFERENCES, "preferences"),
         check_columns(drops.select(list(PAIR_DROPS)), PAIR_DROPS, "pair drops"),
@@ -97,8 +127,10 @@ def _join_pairs(own: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
         "item_id",
         pl.col("annotator_id").alias("rejected_annotator_id"),
         pl.col("label").alias("rejected_label"),
+        pl.col("explanation").alias("rejected_explanation"),
         pl.col("response").alias("rejected_response"),
         pl.col("identity").alias("rejected_identity"),
+        pl.col("metadata").alias("rejected_metadata"),
     )
     return (
         own.rename({"label": "chosen_label"})
@@ -108,31 +140,102 @@ def _join_pairs(own: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
             pl.when(pl.col("chosen_label") == pl.col("rejected_label"))
             .then(pl.lit("same_label"))
             .otherwise(pl.lit("different_label"))
-            .alias("relation")
+            .alias("relation"),
+            pl.lit(None, dtype=pl.Float64).alias("similarity"),
         )
     )
 
 
-def _drop_reason(relation: Relation) -> pl.Expr:
-    """Return the reason a pair is dropped, null where it is kept."""
-    excluded = pl.lit(False) if relation == "all" else pl.col("relation") != relation
+def _drop_reason(strategy: PairStrategy) -> pl.Expr:
+    """Return the reason a pair is dropped by what its two responses are, null where it is kept."""
+    by_relation = strategy in ("same_label", "different_label")
     return (
         pl.when(pl.col("rejected_annotator_id").is_null())
         .then(pl.lit("no_other_annotator"))
         # A response the target also gave cannot be one to avoid, whichever of the target's stands opposite.
         .when(pl.col("rejected_identity").is_in(pl.col("own_identities")))
         .then(pl.lit("identical_response"))
-        .when(excluded)
+        .when(pl.col("relation") != strategy if by_relation else pl.lit(False))
         .then(pl.lit("relation_excluded"))
         .otherwise(pl.lit(None, dtype=pl.String))
     )
+
+
+def _validity(responses: pl.DataFrame) -> pl.DataFrame:
+    """Return `metadata` and `validity` of every response: the share of its judgements that say it makes sense.
+
+    VariErr's metadata hold `judgments`, a list of objects with `makes_sense`; null where there is none.
+
+    Raises:
+        ConfigError: if no response of the corpus was judged.
+    """
+    metadata = responses["metadata"].unique().sort()
+    shares = [_share_of_sense(text) for text in metadata]
+    if all(share is None for share in shares):
+        raise ConfigError(
+            "pairs.min_validity is set, but no explanation of this corpus carries second-round judgements "
+            "(metadata key 'judgments', as in VariErr's own file); set it to null"
+        )
+    return pl.DataFrame({"rejected_metadata": metadata, "validity": pl.Series(shares, dtype=pl.Float64)})
+
+
+def _share_of_sense(metadata: str) -> float | None:
+    """Return the share of an explanation's judgements that say it makes sense, None where there are none."""
+    content = json.loads(metadata)
+    judgements = content.get("judgments") if isinstance(content, dict) else None
+    verdicts = [one.get("makes_sense") for one in judgements or () if isinstance(one, dict)]
+    given = [verdict for verdict in verdicts if isinstance(verdict, bool)]
+    return sum(given) / len(given) if given else None
+
+
+def _drop_invalid(pairs: pl.DataFrame, validity: pl.DataFrame, min_validity: float) -> pl.DataFrame:
+    """Return `pairs` with the reason `judged_invalid` where the rejected explanation's share is below the minimum."""
+    is_open = pl.col("reason").is_null() | (pl.col("reason") == "relation_excluded")
+    return pairs.join(validity, on="rejected_metadata", how="left").with_columns(
+        pl.when(is_open & (pl.col("validity") < min_validity))
+        .then(pl.lit("judged_invalid"))
+        .otherwise("reason")
+        .alias("reason")
+    )
+
+
+def _keep_one_per_choice(pairs: pl.DataFrame, strategy: PairStrategy, embed: Embed | None) -> pl.DataFrame:
+    """Return `pairs` with their `similarity`, and all but the most (or least) similar of each choice dropped."""
+    if embed is None:
+        raise ValueError(f"pair strategy {strategy!r} compares embeddings: give a sentence encoder as embed=")
+    is_open = pl.col("reason").is_null()
+    open_pairs, dropped = pairs.filter(is_open), pairs.filter(~is_open)
+    similarity = _cosines(open_pairs["explanation"], open_pairs["rejected_explanation"], embed)
+    choice = ["item_id", "chosen_label", "response"]
+    ranked = open_pairs.with_columns(similarity).sort(
+        *choice, "similarity", "rejected_annotator_id", "rejected_label", "rejected_response",
+        descending=[False] * len(choice) + [strategy == "nearest"] + [False] * 3, nulls_last=True,
+    )  # fmt: skip
+    is_first = pl.int_range(pl.len()).over(choice) == 0
+    reason = pl.when(is_first).then(pl.lit(None, dtype=pl.String)).otherwise(pl.lit(f"not_{strategy}"))
+    return pl.concat([ranked.with_columns(reason.alias("reason")), dropped])
+
+
+def _cosines(one: pl.Series, other: pl.Series, embed: Embed) -> pl.Series:
+    """Return `similarity`, the cosine of each text's embedding to the other's; null for a vector of length 0."""
+    texts = pl.concat([one, other.rename(one.name)]).unique().sort().to_list()
+    if not texts:
+        return pl.Series("similarity", [], dtype=pl.Float64)
+    vectors = np.asarray(embed(texts), dtype=float)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    units = np.divide(vectors, lengths, out=np.full_like(vectors, np.nan), where=lengths > 0)
+    places = {text: place for place, text in enumerate(texts)}
+    rows = [units[[places[text] for text in series]] for series in (one, other)]
+    cosines = np.round((rows[0] * rows[1]).sum(axis=1), _SIMILARITY_DECIMALS)
+    return pl.Series("similarity", cosines, dtype=pl.Float64).fill_nan(None)
 
 
 def _responses(corpus: pl.DataFrame) -> pl.DataFrame:
     """Return the training and validation rows of `corpus` with `response` and its `identity` form."""
     rows = corpus.filter(pl.col("split").is_in(TRAINING_SPLITS))
     responses = [response_text(label, text) for label, text in rows.select("label", "explanation").iter_rows()]
-    return rows.select("item_id", "text_a", "text_b", "annotator_id", "label", "split").with_columns(
+    columns = ["item_id", "text_a", "text_b", "annotator_id", "label", "explanation", "split", "metadata"]
+    return rows.select(columns).with_columns(
         pl.Series("response", responses, dtype=pl.String),
         pl.Series("identity", [identity_form(response) for response in responses], dtype=pl.String),
     )

@@ -20,6 +20,7 @@ ParseStatus = Literal["ok", "no_label", "unknown_label", "no_explanation"]
 
 LABEL_PREFIX = "Label:"
 EXPLANATION_PREFIX = "Explanation:"
+PROFILE_OPENING = "Answer in the place of one particular annotator, who is described here:"
 
 _LABEL_LINE = re.compile(rf"^[ \t]*{LABEL_PREFIX}[ \t]*(?P<label>[^\n]*)$", re.IGNORECASE | re.MULTILINE)
 _EXPLANATION = re.compile(rf"^[ \t]*{EXPLANATION_PREFIX}(?P<text>.*)\Z", re.IGNORECASE | re.MULTILINE | re.DOTALL)
@@ -72,6 +73,7 @@ def build_prompt(
     *,
     annotator_tag: str | None = None,
     history: Sequence[Example] = (),
+    profile: str | None = None,
 ) -> list[Message]:
     """Return the conversation up to the response: instruction, earlier annotations as turns, the item.
 
@@ -81,8 +83,13 @@ def build_prompt(
         text_b: second text of the item.
         annotator_tag: whose answer is wanted, for an adapter shared by several annotators.
         history: the annotator's own training annotations, oldest first (the in-context history baseline).
+        profile: description of the annotator, put below the instruction (the value-profile baseline). An empty one
+            describes nobody and leaves the zero-shot prompt.
     """
-    messages = [{"role": "system", "content": system_text(task)}]
+    system = system_text(task)
+    if profile is not None and profile.strip():
+        system += f"\n\n{PROFILE_OPENING}\n{profile.strip()}"
+    messages = [{"role": "system", "content": system}]
     for example in history:
         messages.append({"role": "user", "content": item_text(task, example.text_a, example.text_b)})
         messages.append({"role": "assistant", "content": response_text(example.label, example.explanation)})

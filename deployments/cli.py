@@ -11,6 +11,7 @@ from rich.console import Console
 
 from capo_core.config_file import load_config
 from capo_core.errors import CapoError, ConfigError
+from capo_core.experiment_matrix import load_matrix
 from deployments.environment import prepare_environment
 from schemas.config import ExperimentConfig
 
@@ -96,6 +97,27 @@ def import_validation(
     """Read raters' answers back in and report on them."""
     path = str(ratings.expanduser().resolve())
     _print_outcome(*_run_flow("import-validation", config, overrides, home, data_dir, ratings=path))
+
+
+@app.command()
+def experiment(
+    matrix: Annotated[Path, typer.Argument(help="What is compared, e.g. deployments/experiments/….yaml")],
+    overrides: Overrides = None,
+    home: Home = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Run every corpus, layout, pair strategy and seed of a matrix and put the results into one table."""
+    compared, configs = load_matrix(matrix, overrides or ())
+    prepare_environment(home, data_dir)
+    from deployments.console import print_places
+    from flows.experiment import experiment as run_experiment
+    from tasks.experiment import locate_results
+
+    for key, reference in run_experiment(compared, configs).items():
+        _out.print(f"{key}: {reference}", markup=False, highlight=False, soft_wrap=True)
+    for path in locate_results(compared.name):
+        _out.print(f"results: {path}", markup=False, highlight=False, soft_wrap=True)
+    print_places(_out, compared.name)
 
 
 @app.command()

@@ -20,32 +20,40 @@ _METHODS = {
     "majority": "commonest label",
     "zero_shot": "zero-shot",
     "history": "history",
+    "profile": "profile",
     "sft": "SFT",
     "capo": "CAPO",
 }
+_CLASSIFIER = "ngrams"
 NOT_MEASURED = "–"
+
+_REDUCTIONS = {
+    "none": "whole text",
+    "shared_words_masked": "shared words masked",
+    "content_words_masked": "function words only",
+    "embedding_minus_item_mean": "minus item mean",
+    "embedding_input_residual": "residual on input",
+}
+_NORMALISATIONS = {"none": "as written", "surface": "surface removed"}
+_CLASSIFIERS = {"ngrams": "n-grams", "embeddings": "embeddings"}
 
 
 def print_results(console: Console, evaluation: ArtifactRef) -> None:
-    """Print the main figures by method, over all annotators, each with its interval."""
+    """Print the main figures by method, over all annotators, each with its interval; attribution beside distance."""
     metrics = ArtifactStore().read_table(evaluation).filter(pl.col("annotator_id") == "all")
-    size = _choose_group_size(metrics)
+    size = _choose_size(metrics)
     chance = 1 / max(1, _count_annotators(evaluation))
-    plain = {"condition": None, "group_size": None}
-    imitation = {"metric": "attribution_accuracy", "decision": "sampled", "group_size": size}
-    columns = [
-        ("Label agreement\nconstrained", {"metric": "label_agreement", "decision": "constrained", **plain}),
-        ("\nsampled", {"metric": "label_agreement", "decision": "sampled", **plain}),
-        ("Readable\nsampled", {"metric": "parse_rate", "decision": "sampled", **plain}),
-        ("ROUGE-L\nsampled", {"metric": "rouge_l", "decision": "sampled", **plain}),
-        (f"Attributed, k={size}\nraw", {**imitation, "condition": "raw"}),
-        ("\nsurface-norm.", {**imitation, "condition": "surface_normalised"}),
-    ]
     n_seeds = metrics["n_seeds"].max()
-    table = Table(title=f"Mean over annotators [95% interval]; seeds: {n_seeds}; chance in attribution: {chance:.2f}")
-    table.add_column("Method")
+    table = Table(
+        title=f"Mean over annotators [95% interval]; seeds: {n_seeds}; chance in attribution: {_shorten(chance)}",
+        caption="attributed, told apart, length: sampled text; surface: without case, punctuation and spacing;\n"
+        "told apart: from the person's own text, .5 is perfect, human text is two halves of his own",
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("Method", no_wrap=True)
+    columns = _result_columns(size)
     for title, _ in columns:
-        table.add_column(title, justify="right")
+        table.add_column(title, justify="right", no_wrap=True)
     for method, name in _METHODS.items():
         rows = metrics.filter(pl.col("method") == method)
         if not rows.is_empty():
@@ -53,10 +61,29 @@ def print_results(console: Console, evaluation: ArtifactRef) -> None:
     console.print(table)
 
 
-def _choose_group_size(metrics: pl.DataFrame) -> int | None:
-    """Return the group size nearest to 5 that was measured on generations."""
+def _result_columns(size: int | None) -> list[tuple[str, dict[str, str | int | None]]]:
+    """Return the titles of the results' columns with the rows of METRICS that stand in them."""
+    plain = {"condition": None, "classifier": None, "group_size": None}
+    sampled = {"decision": "sampled", "classifier": _CLASSIFIER}
+    imitation = {"metric": "attribution_accuracy", **sampled, "group_size": size}
+    apart = {"metric": "distinguishability", **sampled, "group_size": None}
+    decisions = ("constrained", "greedy", "sampled")
+    return [
+        *(
+            (f"{'Label' if i == 0 else ''}\n{decision}", {"metric": "label_agreement", "decision": decision, **plain})
+            for i, decision in enumerate(decisions)
+        ),
+        (f"Attributed k={size}\nraw", {**imitation, "condition": "raw"}),
+        ("\nsurface", {**imitation, "condition": "surface_normalised"}),
+        ("Told apart\nsurface", {**apart, "condition": "surface_normalised"}),
+        ("Length\nratio", {"metric": "length_ratio", "decision": "sampled", **plain}),
+    ]
+
+
+def _choose_size(metrics: pl.DataFrame) -> int | None:
+    """Return the group size nearest to 5 that was measured."""
     sizes = metrics.filter((pl.col("metric") == "attribution_accuracy") & pl.col("value").is_not_null())["group_size"]
-    return min(sizes.unique().to_list(), key=lambda size: abs(size - 5), default=None)
+    return min(sizes.unique().to_list(), key=lambda size: (abs(size - 5), size), default=None)
 
 
 def _count_annotators(evaluation: ArtifactRef) -> int:
@@ -69,11 +96,82 @@ def _format_figure(rows: pl.DataFrame, wanted: dict[str, str | int | None]) -> s
     for column, value in wanted.items():
         # Rows about people have no decision: theirs is neither sampled nor constrained.
         rows = rows.filter(pl.col(column).eq_missing(value) | (pl.col(column).is_null() & (column == "decision")))
-    if rows.is_empty() or rows["value"][0] is None:
+    if rows.is_empty():
         return NOT_MEASURED
-    row = rows.row(0, named=True)
-    interval = "" if row["ci_low"] is None else f" [{row['ci_low']:.2f}, {row['ci_high']:.2f}]"
-    return f"{row['value']:.2f}{interval}"
+    return _format_estimate(*rows.select("value", "ci_low", "ci_high").row(0))
+
+
+def _format_estimate(value: float | None, low: float | None, high: float | None) -> str:
+    """Return `.71 [.64, .78]` without leading zeros, so that the table fits; a dash where nothing was measured."""
+    if value is None:
+        return NOT_MEASURED
+    interval = "" if low is None or high is None else f" [{_shorten(low)}, {_shorten(high)}]"
+    return f"{_shorten(value)}{interval}"
+
+
+def _shorten(value: float) -> str:
+    """Return a number in two decimals, `.71` and `-.05` where it is below 1."""
+    text = f"{value:.2f}"
+    return text.replace("0.", ".", 1) if abs(float(text)) < 1 else text
+
+
+def print_stability(console: Console, stability: ArtifactRef) -> None:
+    """Print how well held-out human text is attributed to its author, by reduction, with the shuffled floor."""
+    table = ArtifactStore().read_table(stability).filter(pl.col("stratum").is_null())
+    human, shuffled = (table.filter(pl.col("condition") == name) for name in ("human", "shuffled"))
+    sizes = sorted(human["group_size"].unique().to_list())
+    chance = human["chance"].min()
+    shown = Table(
+        title="Held-out human explanations attributed to their authors, groups of k [95% interval]",
+        caption="chance: " + (_shorten(chance) if isinstance(chance, float) else NOT_MEASURED),
+    )
+    for title in ("Text", "Surface", "Classifier"):
+        shown.add_column(title, no_wrap=True)
+    for title in (*(f"k={size}" for size in sizes), "p"):
+        shown.add_column(title, justify="right", no_wrap=True)
+    for variant in _list_variants(human):
+        own = human.filter(_is_variant(variant))
+        p_values = own["p_value"].drop_nulls()
+        p = NOT_MEASURED if p_values.is_empty() else _format_p(p_values[0])
+        shown.add_row(*_name_variant(variant), *(_format_size(own, size) for size in sizes), p)
+    shown.add_section()
+    shown.add_row("annotators shuffled", "any", "any", *(_format_range(shuffled, size) for size in sizes), "")
+    console.print(shown)
+
+
+def _list_variants(table: pl.DataFrame) -> list[tuple[str, str, str]]:
+    """Return reduction, normalisation and classifier of each row of the table of stability, in order."""
+    known = [list(names) for names in (_REDUCTIONS, _NORMALISATIONS, _CLASSIFIERS)]
+
+    def rank(variant: tuple[str, ...]) -> list[tuple[int, str]]:
+        return [(k.index(n) if n in k else len(k), n) for k, n in zip(known, variant, strict=True)]
+
+    return sorted(table.select("reduction", "normalisation", "classifier").unique().rows(), key=rank)
+
+
+def _is_variant(variant: tuple[str, str, str]) -> pl.Expr:
+    columns = ("reduction", "normalisation", "classifier")
+    return pl.all_horizontal(pl.col(column) == value for column, value in zip(columns, variant, strict=True))
+
+
+def _name_variant(variant: tuple[str, str, str]) -> list[str]:
+    titles = (_REDUCTIONS, _NORMALISATIONS, _CLASSIFIERS)
+    return [names.get(name, name) for names, name in zip(titles, variant, strict=True)]
+
+
+def _format_size(rows: pl.DataFrame, size: int) -> str:
+    own = rows.filter(pl.col("group_size") == size)
+    return NOT_MEASURED if own.is_empty() else _format_estimate(*own.select("accuracy", "ci_low", "ci_high").row(0))
+
+
+def _format_range(rows: pl.DataFrame, size: int) -> str:
+    """Return the least and the greatest floor under any reduction."""
+    own = rows.filter(pl.col("group_size") == size)["accuracy"].drop_nulls().sort()
+    return NOT_MEASURED if own.is_empty() else f"{_shorten(own[0])} to {_shorten(own[-1])}"
+
+
+def _format_p(value: float) -> str:
+    return "<.001" if value < 0.001 else f"{value:.3f}".replace("0.", ".", 1)
 
 
 def print_places(console: Console, name: str) -> None:

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 
 from prefect.futures import PrefectFuture
 
+from capo_core.preference_pairs import RANKED_STRATEGIES
 from flows.plan import plan_run
 from schemas.artifacts import ArtifactRef, ModelRef, SourceFile
 from schemas.config import EmbeddingConfig, ExperimentConfig, LocalJudge
-from tasks.analyze import analyze_agreement, analyze_stability
+from tasks.analyze import analyze_agreement, analyze_convergence, analyze_stability, analyze_style
 from tasks.artifact_store import ArtifactStore
 from tasks.evaluate import evaluate_methods
 from tasks.generate import generate_method
@@ -21,7 +22,9 @@ from tasks.human_validation import export_validation, import_ratings
 from tasks.ingest import ingest_annotations, split_corpus
 from tasks.judge import judge_method
 from tasks.pairs import pair_responses, select_demonstrations
+from tasks.profiles import write_value_profile
 from tasks.report import write_report
+from tasks.retention import compare_with_base, probe_base
 from tasks.sources import find_source, locate_model, secret_id, validation_secret
 from tasks.train import SHARED, train_capo_adapter, train_sft_adapter
 
@@ -88,25 +91,30 @@ def ingest(line: Line) -> None:
 
 
 def analyze(line: Line) -> None:
-    """Measure agreement and stability."""
+    """Measure agreement, how stable each annotator's style is and what it consists of, and how figures settle."""
     config = line.config
-    corpus = line.artifacts["corpus"]
-    agreement = analyze_agreement.submit(corpus, config.task, config.stability.n_bootstrap, config.stability.seed)
-    stability = analyze_stability.submit(corpus, line.encoder(), config.stability)
-    line.keep("agreement", agreement)
-    line.keep("stability", stability)
+    corpus, stability = line.artifacts["corpus"], config.stability
+    futures = {
+        "agreement": analyze_agreement.submit(corpus, config.task, stability.n_bootstrap, stability.seed),
+        "style": analyze_style.submit(corpus, stability),
+        "convergence": analyze_convergence.submit(corpus, config.task, config.convergence),
+        "stability": analyze_stability.submit(corpus, line.encoder(), stability),
+    }
+    for name, future in futures.items():
+        line.keep(name, future)
 
 
 def pair(line: Line) -> None:
     """Select demonstrations and build preference pairs for every annotator."""
     config, corpus = line.config, line.artifacts["corpus"]
+    encoder = line.encoder() if config.pairs.strategy in RANKED_STRATEGIES else None
     futures = {}
     for annotator in line.annotators:
         futures[f"demonstrations/{annotator}"] = select_demonstrations.submit(
             corpus, annotator, config.task, line.tagged
         )
         futures[f"preferences/{annotator}"] = pair_responses.submit(
-            corpus, annotator, config.task, config.pairs, line.tagged
+            corpus, annotator, config.task, config.pairs, line.tagged, encoder
         )
     for name, future in futures.items():
         line.keep(name, future)
@@ -135,6 +143,43 @@ def train(line: Line) -> None:
         line.keep(name, future)
 
 
+def measure_retention(line: Line) -> None:
+    """Measure what every adapter that was trained leaves of the base model."""
+    config, corpus = line.config, line.artifacts["corpus"]
+    if not line.all_of("adapters"):
+        return
+    asked = (line.base(), config.model, config.task, config.generation.split, config.generation.batch_size)
+    base_probe = line.keep("base_probe", probe_base.submit(corpus, *asked))
+    futures = {}
+    for seed in config.seeds:
+        for target in line.targets:
+            for method in ("sft", "capo"):
+                adapter = line.artifacts.get(f"adapters/{method}/{target}/{seed}")
+                if adapter is not None:
+                    futures[f"retention/{method}/{target}/{seed}"] = compare_with_base.submit(
+                        corpus, adapter, base_probe, method, target, *asked,
+                        config.evaluation.n_bootstrap, config.evaluation.confidence, seed,
+                    )  # fmt: skip
+    for name, future in futures.items():
+        line.keep(name, future)
+
+
+def describe(line: Line) -> None:
+    """Let the base model describe every annotator, with every seed, where a method prompts with the description."""
+    config = line.config
+    if "profile" not in config.generation.methods:
+        return
+    futures = {
+        f"profiles/{annotator}/{seed}": write_value_profile.submit(
+            line.artifacts["corpus"], annotator, line.base(), config.model, config.task, config.profile, seed
+        )
+        for seed in config.seeds
+        for annotator in line.annotators
+    }
+    for name, future in futures.items():
+        line.keep(name, future)
+
+
 def generate(line: Line) -> None:
     """Let every method answer the held-out items, as every annotator and with every seed."""
     config = line.config
@@ -144,9 +189,10 @@ def generate(line: Line) -> None:
             for annotator in [None] if method == "zero_shot" else line.annotators:
                 target = SHARED if line.tagged else annotator
                 adapter = line.artifacts[f"adapters/{method}/{target}/{seed}"] if method in ("sft", "capo") else None
+                profile = line.artifacts[f"profiles/{annotator}/{seed}"] if method == "profile" else None
                 futures[f"generations/{method}/{annotator or 'nobody'}/{seed}"] = generate_method.submit(
-                    line.artifacts["corpus"], adapter, method, annotator, line.base(), config.model, config.task,
-                    config.generation.narrow(method), line.tagged, seed,
+                    line.artifacts["corpus"], adapter, profile, method, annotator, line.base(), config.model,
+                    config.task, config.generation.narrow(method), line.tagged, seed,
                 )  # fmt: skip
     for name, future in futures.items():
         line.keep(name, future)

@@ -31,13 +31,28 @@ def plan_run(flow_run_id: str, config: ExperimentConfig, corpus: Mapping[str, An
     n_responses = n_train * n_annotators / n_targets
     steps = {
         "ingest": {"ingest": (1, 1), "split": (1, 1)},
-        "analyze": {"analyze-agreement": (1, 1), "analyze-stability": (1, 0.15 * n_train * n_annotators)},
+        "analyze": {
+            "analyze-agreement": (1, 2),
+            "analyze-style": (1, 2 + 0.01 * n_train * n_annotators),
+            "analyze-convergence": (1, 5 + 0.01 * n_train * n_annotators),
+            "analyze-stability": (1, 0.15 * n_train * n_annotators),
+        },
         "pair": {"demonstrations": (n_annotators, 0.2), "preferences": (n_annotators, 0.2)},
         "train": {
             "train-sft": (trained["sft"], 6 + 0.15 * n_responses * config.sft.n_epochs),
             "train-capo": (trained["capo"], 8 + 0.4 * n_responses * config.capo.n_epochs),
         },
-        "generate": {"generate": (n_generations, 3 + 0.4 * n_test)},
+        "measure_retention": {
+            "probe-base": (int(any(trained.values())), 10 + 0.4 * n_test),
+            "measure-retention": (sum(trained.values()), 10 + 0.4 * n_test),
+        },
+        "describe": {
+            "write-profile": (
+                n_annotators * n_seeds * ("profile" in methods),
+                5 + 0.5 * min(config.profile.n_examples, n_train) + 0.05 * config.profile.max_new_tokens,
+            )
+        },
+        "generate": {"generate": (n_generations, 3 + 0.2 * n_test * len(config.generation.decisions))},
         "evaluate": {"evaluate": (1, 10 + 0.2 * n_test * n_annotators)},
         "judge": {"judge": (len(config.judge.methods), 3 + 0.3 * config.judge.n_groups * n_annotators**2)},
         "export": {"export-validation": (1, 1)},

@@ -70,8 +70,10 @@ def _publish(line: Line, run_id: str) -> None:
         logger.info("rating sheets: %s", directory)
 
 
-_TO_GENERATIONS = (stages.ingest, stages.pair, stages.train, stages.generate)
-_TO_REPORT = (stages.ingest, stages.analyze, *_TO_GENERATIONS[1:], stages.evaluate, stages.judge, stages.export)
+_TO_ADAPTERS = (stages.ingest, stages.pair, stages.train)
+_TO_GENERATIONS = (*_TO_ADAPTERS, stages.describe, stages.generate)
+_TO_EVALUATION = (*_TO_GENERATIONS, stages.measure_retention, stages.evaluate)
+_TO_REPORT = (stages.ingest, stages.analyze, *_TO_EVALUATION[1:], stages.judge, stages.export)
 
 
 @_stage_flow("ingest")
@@ -95,7 +97,7 @@ def pairs(config: ExperimentConfig) -> References:
 @_stage_flow("train")
 def train(config: ExperimentConfig) -> References:
     """Train SFT and CAPO adapters."""
-    return _run(config, "train", *_TO_GENERATIONS[:3])
+    return _run(config, "train", *_TO_ADAPTERS)
 
 
 @_stage_flow("generate")
@@ -106,8 +108,8 @@ def generate(config: ExperimentConfig) -> References:
 
 @_stage_flow("evaluate")
 def evaluate(config: ExperimentConfig) -> References:
-    """Hold the generations against the people they imitate."""
-    return _run(config, "evaluate", *_TO_GENERATIONS, stages.evaluate)
+    """Hold the generations against the people they imitate, and the adapters against the base model."""
+    return _run(config, "evaluate", *_TO_EVALUATION)
 
 
 @_stage_flow("judge")

@@ -10,9 +10,16 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
-Method = Literal["zero_shot", "history", "sft", "capo"]
-Reduction = Literal["none", "shared_words_masked", "embedding_minus_item_mean"]
+Method = Literal["zero_shot", "history", "profile", "sft", "capo"]
+Source = Literal["human", "zero_shot", "history", "profile", "sft", "capo"]
+Decision = Literal["sampled", "greedy", "constrained"]
+Reduction = Literal[
+    "none", "shared_words_masked", "content_words_masked", "embedding_minus_item_mean", "embedding_input_residual"
+]
 Normalisation = Literal["none", "surface"]
+Classifier = Literal["ngrams", "embeddings"]
+PairStrategy = Literal["all", "same_label", "different_label", "nearest", "farthest"]
+Subjectivity = Literal["manifest", "latent_pattern", "latent_projective"]
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
@@ -77,6 +84,9 @@ class TaskSpec(Section):
     text_b_name: str = Field(min_length=1, description="what the second text is called, e.g. Statement")
     labels: Annotated[NominalLabels | OrdinalLabels, Field(discriminator="type")]
     multiple_labels: bool = Field(default=False, description="may one annotator give one item several labels")
+    subjectivity: Subjectivity | None = Field(
+        default=None, description="class of the task (arXiv 2510.12817); null: proposed from the agreement figures"
+    )
 
 
 class CorpusConfig(Section):
@@ -112,21 +122,52 @@ class SplitConfig(Section):
 
 
 class StabilityConfig(Section):
-    """Attribution of held-out human explanations to their annotators."""
+    """Whether each annotator has a stable way of explaining: attribution, features, reliability."""
 
-    reductions: tuple[Reduction, ...] = ("none", "shared_words_masked", "embedding_minus_item_mean")
+    reductions: tuple[Reduction, ...] = (
+        "none",
+        "shared_words_masked",
+        "content_words_masked",
+        "embedding_minus_item_mean",
+        "embedding_input_residual",
+    )
     normalisations: tuple[Normalisation, ...] = ("none", "surface")
-    group_sizes: tuple[Annotated[int, Field(ge=1)], ...] = (1, 3, 5, 10)
+    classifiers: tuple[Classifier, ...] = Field(
+        default=("ngrams", "embeddings"),
+        description="ngrams read text only, so the embedding reductions are attributed by embeddings alone",
+    )
+    group_sizes: tuple[Annotated[int, Field(ge=1)], ...] = (1, 5, 10, 20)
     n_folds: int = Field(default=5, ge=2)
     n_repeats: int = Field(default=3, ge=1, description="foldings averaged over; as many shuffles for the control")
     n_bootstrap: int = Field(default=1000, ge=100)
+    n_permutations: int = Field(default=10_000, ge=100, description="within-item permutations of the feature tests")
+    n_examples: int = Field(default=5, ge=1, description="example explanations in each annotator's style profile")
+    seed: int = 13
+
+
+class ConvergenceConfig(Section):
+    """How figures settle as items and annotators accrue."""
+
+    n_sizes: int = Field(default=6, ge=3, description="numbers of items tried, evenly spaced on a log scale")
+    n_repeats: int = Field(default=20, ge=3, description="sub-samples per size")
+    group_size: int = Field(default=5, ge=1, description="of the attribution accuracy that is followed")
+    interval_width: Fraction = Field(default=0.1, description="width of the 95% interval that is asked for")
     seed: int = 13
 
 
 class PairConfig(Section):
     """Which of the other annotators' responses are rejected."""
 
-    relation: Literal["all", "same_label", "different_label"] = "all"
+    strategy: PairStrategy = Field(
+        default="all", description="nearest, farthest: the one response most or least like the chosen, by embedding"
+    )
+    min_validity: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="share of second-round judgements 'makes sense' that a rejected explanation must have, where the "
+        "data carry judgements (VariErr)",
+    )
 
 
 class ModelConfig(Section):
@@ -189,10 +230,23 @@ class CAPOConfig(OptimisationConfig):
     sft_weight: float = Field(default=0.2, ge=0, description="weight of the SFT anchor on the chosen response")
 
 
+class ProfileConfig(Section):
+    """The value profile: the model describes an annotator from training annotations; the text then is the prompt."""
+
+    n_examples: int = Field(default=50, ge=1, description="the annotator's training annotations shown to the model")
+    max_new_tokens: int = Field(default=256, ge=16)
+
+
 class GenerationConfig(Section):
     """Responses to held-out items."""
 
-    methods: tuple[Method, ...] = ("zero_shot", "history", "sft", "capo")
+    methods: tuple[Method, ...] = ("zero_shot", "history", "profile", "sft", "capo")
+    decisions: tuple[Decision, ...] = Field(
+        default=("sampled", "greedy", "constrained"),
+        min_length=1,
+        description="sampled: drawn at the temperature; greedy: the most probable token each time; constrained: the "
+        "most probable of the task's labels, then a sampled explanation",
+    )
     split: Literal["validation", "test"] = "test"
     n_history: int = Field(default=50, ge=1, description="the annotator's training annotations shown in context")
     temperature: float = Field(default=0.7, ge=0, description="0 is greedy")
@@ -209,10 +263,19 @@ class GenerationConfig(Section):
 class EvaluationConfig(Section):
     """How generations are held against the people they imitate."""
 
-    group_sizes: tuple[Annotated[int, Field(ge=1)], ...] = (1, 5, 10)
+    group_sizes: tuple[Annotated[int, Field(ge=1)], ...] = (1, 5, 10, 20)
+    reductions: tuple[Reduction, ...] = ("none", "shared_words_masked", "embedding_minus_item_mean")
+    normalisations: tuple[Normalisation, ...] = ("none", "surface")
+    classifiers: tuple[Classifier, ...] = ("ngrams", "embeddings")
     n_groups: int = Field(default=100, ge=10, description="random groups per annotator, method and size")
     n_bootstrap: int = Field(default=1000, ge=100)
     confidence: Fraction = 0.95
+    min_readable: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="a method's figure for an annotator is excluded where fewer of the responses could be read",
+    )
     seed: int = 13
 
 
@@ -240,13 +303,7 @@ class JudgeConfig(Section):
     """LLM attribution: references of every annotator, a group of explanations, which annotator wrote it."""
 
     backend: Annotated[LocalJudge | OpenAIJudge, Field(discriminator="type")] = LocalJudge()
-    methods: tuple[Literal["human", "zero_shot", "history", "sft", "capo"], ...] = (
-        "human",
-        "zero_shot",
-        "history",
-        "sft",
-        "capo",
-    )
+    methods: tuple[Source, ...] = ("human", "zero_shot", "history", "profile", "sft", "capo")
     group_size: int = Field(default=3, ge=1)
     n_references: int = Field(default=3, ge=1, description="training explanations shown per annotator")
     n_groups: int = Field(
@@ -262,7 +319,7 @@ class JudgeConfig(Section):
 class HumanValidationConfig(Section):
     """The blinded rating set."""
 
-    methods: tuple[Literal["human", "zero_shot", "history", "sft", "capo"], ...] = ("human", "sft", "capo")
+    methods: tuple[Source, ...] = ("human", "sft", "capo")
     n_tasks: int = Field(default=48, ge=1)
     group_size: int = Field(default=3, ge=1)
     n_references: int = Field(default=3, ge=1)
@@ -277,12 +334,14 @@ class ExperimentConfig(Section):
     corpus: CorpusConfig
     splits: SplitConfig = SplitConfig()
     stability: StabilityConfig = StabilityConfig()
+    convergence: ConvergenceConfig = ConvergenceConfig()
     pairs: PairConfig = PairConfig()
     model: ModelConfig
     embedding: EmbeddingConfig = EmbeddingConfig()
     adapter: AdapterConfig = AdapterConfig()
     sft: SFTConfig = SFTConfig()
     capo: CAPOConfig = CAPOConfig()
+    profile: ProfileConfig = ProfileConfig()
     generation: GenerationConfig = GenerationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     judge: JudgeConfig = JudgeConfig()

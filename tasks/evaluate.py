@@ -5,14 +5,14 @@ from __future__ import annotations
 import polars as pl
 
 from capo_core.evaluation import evaluate_generations
-from capo_core.models import load_encoder
+from capo_core.models import load_encoder, load_token_encoder
 from schemas.artifacts import ArtifactRef, ModelRef
 from schemas.config import EvaluationConfig, TaskSpec
 from tasks.step import Step, step
 from tasks.tracking import name_figures
 
 
-@step("evaluate", version=1, uses_models=True)
+@step("evaluate", version=2, uses_models=True)
 def evaluate_methods(
     step: Step,
     corpus: ArtifactRef,
@@ -21,14 +21,24 @@ def evaluate_methods(
     task: TaskSpec,
     evaluation: EvaluationConfig,
 ) -> ArtifactRef:
-    """Return every figure by method and annotator with intervals, and the paired comparisons between methods."""
-    metrics, comparisons = evaluate_generations(
+    """Return every figure by method and annotator with intervals, the paired comparisons, and what was left out."""
+    found = evaluate_generations(
         step.read(corpus),
         step.read_all(generations),
         task,
         evaluation,
         load_encoder(encoder),
+        load_token_encoder(encoder),
         progress=step.progress,
     )
-    step.log_metrics(name_figures(metrics.filter(pl.col("annotator_id") == "all")))
-    return step.write("evaluation", {"data.parquet": metrics, "comparisons.parquet": comparisons})
+    means = found.metrics.filter(pl.col("annotator_id") == "all")
+    # MLflow refuses + in the name of a metric
+    step.log_metrics(name_figures(means.with_columns(pl.col("condition").str.replace("+", ":", literal=True))))
+    tables = {
+        "data.parquet": found.metrics,
+        "comparisons.parquet": found.comparisons,
+        "style_distances.parquet": found.style_distances,
+        "cross_attribution.parquet": found.cross_attribution,
+        "exclusions.parquet": found.exclusions,
+    }
+    return step.write("evaluation", tables)

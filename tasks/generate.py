@@ -15,6 +15,7 @@ def generate_method(
     step: Step,
     corpus: ArtifactRef,
     adapter: ArtifactRef | None,
+    profile: ArtifactRef | None,
     method: Method,
     annotator_id: str | None,
     base: ModelRef,
@@ -24,8 +25,11 @@ def generate_method(
     tagged: bool,
     seed: int,
 ) -> ArtifactRef:
-    """Return sampled responses and constrained decisions for every held-out item."""
-    requests = build_requests(step.read(corpus), method, annotator_id, task, generation, tagged=tagged, seed=seed)
+    """Return a response to every held-out item for each configured decision."""
+    requests = build_requests(
+        step.read(corpus), method, annotator_id, task, generation,
+        tagged=tagged, seed=seed, profile=step.read(profile)["profile"].item() if profile else None,
+    )  # fmt: skip
     policy = load_policy(base, model, step.folder(adapter) if adapter else None)
     frame = generate_responses(
         policy, load_tokenizer(base), requests, task, generation, seed=seed, method=method, progress=step.progress

@@ -39,7 +39,7 @@ def export_validation(
     return sheets, step.write("validation_key", {"data.parquet": key}, metadata={"tasks_by_method": counts})
 
 
-@step("import-validation", version=1)
+@step("import-validation", version=2)
 def import_ratings(
     step: Step, key: ArtifactRef, source: SourceFile, human_validation: HumanValidationConfig
 ) -> ArtifactRef:

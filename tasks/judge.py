@@ -18,7 +18,7 @@ from tasks.step import Step, step
 from tasks.tracking import name_figures
 
 
-@step("judge", version=1, uses_models=True)
+@step("judge", version=2, uses_models=True)
 def judge_method(
     step: Step,
     corpus: ArtifactRef,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from capo_core.preference_pairs import build_demonstrations, build_preferences
-from schemas.artifacts import ArtifactRef
+from capo_core.preference_pairs import RANKED_STRATEGIES, build_demonstrations, build_preferences
+from schemas.artifacts import ArtifactRef, ModelRef
 from schemas.config import PairConfig, TaskSpec
 from tasks.step import Step, step
 
@@ -17,12 +17,26 @@ def select_demonstrations(
     return step.write("demonstrations", {"data.parquet": frame}, metadata={"annotator_id": annotator_id})
 
 
-@step("preferences", version=1)
+@step("preferences", version=2, uses_models=True)
 def pair_responses(
-    step: Step, corpus: ArtifactRef, annotator_id: str, task: TaskSpec, pairs: PairConfig, tagged: bool
+    step: Step,
+    corpus: ArtifactRef,
+    annotator_id: str,
+    task: TaskSpec,
+    pairs: PairConfig,
+    tagged: bool,
+    encoder: ModelRef | None = None,
 ) -> ArtifactRef:
-    """Return the annotator's responses, each preferred over another annotator's to the same item, and the drops."""
-    frame, drops = build_preferences(step.read(corpus), annotator_id, task, pairs.relation, tagged=tagged)
+    """Return the annotator's responses, each preferred over others' to the same item, and the pairs dropped.
+
+    Only the strategies that compare embeddings take an `encoder`, so that it makes no other pairs stale.
+    """
+    embed = None
+    if pairs.strategy in RANKED_STRATEGIES and encoder is not None:
+        from capo_core.models import load_encoder
+
+        embed = load_encoder(encoder)
+    frame, drops = build_preferences(step.read(corpus), annotator_id, task, pairs, tagged=tagged, embed=embed)
     counts = dict(sorted(frame["relation"].value_counts().iter_rows()))
     dropped = dict(sorted(drops["reason"].value_counts().iter_rows()))
     step.logger.info("preferences %s: %s pairs, dropped %s", annotator_id, counts, dropped)

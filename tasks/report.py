@@ -8,10 +8,11 @@ from pathlib import Path
 
 import polars as pl
 
-from capo_core.report import ReportData, render_report
+from capo_core.report import ReportData, StyleData, render_report
 from capo_core.versions import library_versions
 from schemas.artifacts import ArtifactRef
 from schemas.config import ExperimentConfig
+from schemas.frames import RETENTION, VALUE_PROFILES, empty
 from tasks.artifact_store import ArtifactStore, write_file_atomically
 from tasks.home import capo_home
 from tasks.step import Step, step
@@ -19,58 +20,93 @@ from tasks.step import Step, step
 REPORT_FILE = "report.html"
 
 
-@step("report", version=1)
+@step("report", version=2)
 def write_report(
     step: Step,
     config: ExperimentConfig,
     annotations: ArtifactRef,
     corpus: ArtifactRef,
     agreement: ArtifactRef,
+    convergence: ArtifactRef,
     stability: ArtifactRef,
+    style: ArtifactRef,
     preferences: list[ArtifactRef],
     adapters: list[ArtifactRef],
+    retention: list[ArtifactRef],
+    value_profiles: list[ArtifactRef],
     generations: list[ArtifactRef],
     evaluation: ArtifactRef,
     verdicts: list[ArtifactRef],
     ratings: ArtifactRef | None,
 ) -> ArtifactRef:
     """Return the page as an artifact."""
+    analyses, trained = [agreement, convergence, stability, style], [*preferences, *adapters, *retention]
+    answered = [*value_profiles, *generations, evaluation, *verdicts, *([ratings] if ratings else [])]
     data = ReportData(
         config=config,
         annotations_counts=step.store.metadata(annotations)["counts"],
         quarantine=step.read(annotations, "quarantine.parquet"),
         corpus=step.read(corpus),
-        agreement=step.read(agreement),
-        stability=step.read(stability),
+        **_read_analyses(step, agreement, convergence, stability),
+        style=_read_style(step, style),
         training_logs=[_read_training(step, adapter) for adapter in adapters],
         pair_counts=_count_pairs(step, preferences),
-        metrics=step.read(evaluation),
-        comparisons=step.read(evaluation, "comparisons.parquet"),
+        **_read_evaluation(step, evaluation),
+        retention=step.read_all(retention) if retention else empty(RETENTION),
+        value_profiles=step.read_all(value_profiles) if value_profiles else empty(VALUE_PROFILES),
         judge_metrics=step.read_all(verdicts, "metrics.parquet") if verdicts else None,
         generations=step.read_all(generations),
         ratings_metrics=step.read(ratings, "metrics.parquet") if ratings else None,
         provenance={
-            "artifacts": _name_artifacts(
-                [
-                    annotations,
-                    corpus,
-                    agreement,
-                    stability,
-                    *preferences,
-                    *adapters,
-                    *generations,
-                    evaluation,
-                    *verdicts,
-                    *([ratings] if ratings else []),
-                ]
-            ),
+            "artifacts": _name_artifacts([annotations, corpus, *analyses, *trained, *answered]),
             "versions": {**library_versions(), "prefect": version("prefect"), "polars": version("polars")},
             "capo_version": version("capo"),
             "command": "capo run CONFIG.yaml, with the configuration below",
         },
     )
     page = render_report(data)
-    return step.write("report", fill=lambda folder: (folder / REPORT_FILE).write_text(page, encoding="utf-8") and None)
+
+    def fill(folder: Path) -> None:
+        (folder / REPORT_FILE).write_text(page, encoding="utf-8")
+
+    return step.write("report", fill=fill)
+
+
+def _read_analyses(
+    step: Step, agreement: ArtifactRef, convergence: ArtifactRef, stability: ArtifactRef
+) -> dict[str, pl.DataFrame]:
+    """Return the tables on agreement, convergence and stability by their name in the report."""
+    return {
+        "agreement": step.read(agreement),
+        "item_labels": step.read(agreement, "items.parquet"),
+        "subjectivity": step.read(agreement, "subjectivity.parquet"),
+        "convergence": step.read(convergence),
+        "convergence_fits": step.read(convergence, "fits.parquet"),
+        "stability": step.read(stability),
+        "stability_annotators": step.read(stability, "annotators.parquet"),
+    }
+
+
+def _read_evaluation(step: Step, evaluation: ArtifactRef) -> dict[str, pl.DataFrame]:
+    """Return the tables of an evaluation by their name in the report."""
+    return {
+        "metrics": step.read(evaluation),
+        "comparisons": step.read(evaluation, "comparisons.parquet"),
+        "style_distances": step.read(evaluation, "style_distances.parquet"),
+        "cross_attribution": step.read(evaluation, "cross_attribution.parquet"),
+        "exclusions": step.read(evaluation, "exclusions.parquet"),
+    }
+
+
+def _read_style(step: Step, style: ArtifactRef) -> StyleData:
+    """Return the tables on named features of style."""
+    return StyleData(
+        features=step.read(style),
+        reliability=step.read(style, "reliability.parquet"),
+        annotators=step.read(style, "annotators.parquet"),
+        words=step.read(style, "words.parquet"),
+        examples=step.read(style, "examples.parquet"),
+    )
 
 
 def _read_training(step: Step, adapter: ArtifactRef) -> tuple[str, str, int, pl.DataFrame]:

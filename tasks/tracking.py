@@ -112,6 +112,22 @@ def start_step_run(
     return run.info.run_id
 
 
+def log_cell(
+    flow_run_id: str, label: str, params: Mapping[str, Any], figures: Mapping[str, float], reads: Iterable[ArtifactRef]
+) -> None:
+    """Record one cell of an experiment as a finished child run, if the flow run has a parent run in MLflow."""
+    parent = find_flow_run(flow_run_id)
+    if parent is None:
+        return
+    experiment_id, parent_id = parent
+    tags = {_PARENT_TAG: parent_id, "capo.level": "cell"}
+    run = tracking_client().create_run(experiment_id, tags=tags, run_name=label)
+    _log_params(run.info.run_id, params)
+    log_metrics(run.info.run_id, figures)
+    name_artifacts(run.info.run_id, reads=reads)
+    finish_run(run.info.run_id)
+
+
 def name_artifacts(run_id: str, *, reads: Iterable[ArtifactRef] = (), writes: Iterable[ArtifactRef] = ()) -> None:
     """Tag a run with the references it read and wrote: `capo.reads.<kind>.<n>` and `capo.writes.<kind>.<n>`."""
     from mlflow.entities import RunTag
@@ -184,11 +200,14 @@ def log_summary(run_id: str, evaluation: ArtifactRef) -> None:
 
 
 def name_figures(metrics: pl.DataFrame) -> dict[str, float]:
-    """Return a METRICS frame's values by `method/metric/decision/condition/k<size>`, unmeasured ones left out."""
+    """Return a METRICS frame's values by `method/metric/decision/condition/classifier/k<size>`, if measured.
+
+    MLflow refuses `+` in a name, so `shared_words_masked+surface` becomes `shared_words_masked:surface`.
+    """
     figures = {}
     for row in metrics.iter_rows(named=True):
-        parts = [row["method"], row["metric"], row["decision"], row["condition"]]
+        parts = [row["method"], row["metric"], row["decision"], row["condition"], row["classifier"]]
         parts.append(None if row["group_size"] is None else f"k{row['group_size']}")
         if row["value"] is not None:
-            figures["/".join(part for part in parts if part is not None)] = row["value"]
+            figures["/".join(part for part in parts if part is not None).replace("+", ":")] = row["value"]
     return figures

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import polars as pl
 
+from capo_core.evaluation.caricature import score_style_distance, style_distances
+from capo_core.evaluation.cross_attribution import cross_attribution
 from capo_core.evaluation.decision import score_decisions, score_majority, score_other_annotators
-from capo_core.evaluation.imitation import score_imitation
+from capo_core.evaluation.distinguishability import score_distinguishability
+from capo_core.evaluation.exclusions import exclude_unreadable, find_exclusions
+from capo_core.evaluation.guards import score_guards
+from capo_core.evaluation.imitation import attribute_writings, score_imitation
 from capo_core.evaluation.scores import Resampling, Scores
-from capo_core.evaluation.similarity import score_similarity
+from capo_core.evaluation.similarity import EmbedTokens, score_similarity
+from capo_core.evaluation.soft_labels import score_soft_label_references, score_soft_labels
 from capo_core.evaluation.tables import (
     compared_pairs,
     comparison_row,
@@ -15,10 +24,29 @@ from capo_core.evaluation.tables import (
     tabulate_comparisons,
     tabulate_metrics,
 )
-from capo_core.evaluation.targets import read_held_out, read_responses
+from capo_core.evaluation.targets import HeldOut, Responses, main_decision, read_held_out, read_responses
 from capo_core.progress import Progress, silent
-from capo_core.stylometry.reduction import Embed
+from capo_core.stylometry.reduction import Embed, remember
 from schemas.config import EvaluationConfig, TaskSpec
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found.
+
+    Attributes:
+        metrics: METRICS, methods in the order human, majority, zero_shot, history, profile, sft, capo.
+        comparisons: COMPARISONS of the pairs `tables.compared_pairs` names, as far as present.
+        style_distances: STYLE_DISTANCES, feature by feature.
+        cross_attribution: CROSS_ATTRIBUTION, whose text each imitation is taken for.
+        exclusions: EXCLUSIONS, what was left out and why.
+    """
+
+    metrics: pl.DataFrame
+    comparisons: pl.DataFrame
+    style_distances: pl.DataFrame
+    cross_attribution: pl.DataFrame
+    exclusions: pl.DataFrame
 
 
 def evaluate_generations(
@@ -27,29 +55,27 @@ def evaluate_generations(
     task: TaskSpec,
     config: EvaluationConfig,
     embed: Embed | None,
+    embed_tokens: EmbedTokens | None = None,
     *,
     progress: Progress = silent,
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Return every figure by method and annotator, and the paired comparisons between methods.
+) -> Evaluation:
+    """Return every figure by method and annotator, the paired comparisons, and what was left out.
 
-    Figures: parse_rate, label_parse_rate, label_agreement, ordinal_distance (`decision`), rouge_l,
-    embedding_similarity, their specificities, length_ratio (`similarity`), attribution_accuracy (`imitation`).
-    Controls: method majority (labels); human with condition other_annotator (labels, similarity); human raw and
-    surface_normalised (ceiling of attribution) and shuffled (its floor). Sampled and constrained decisions are kept
-    apart throughout. Intervals and tests: `significance` and `stylometry.groups`.
+    Figures: of decisions (`decision`, `soft_labels`), similarity (`similarity`), imitation (`imitation`), caricature
+    (`caricature`) and guards (`guards`). Controls: method majority (labels); human with condition other_annotator
+    (labels, similarity); human as ceiling and shuffled as floor of attribution. Ways of deciding are kept apart
+    throughout; distinguishability is of sampled text. Intervals and tests: `significance`, `tables`; exclusion rules:
+    `exclusions`.
 
     Args:
         corpus: CORPUS with all splits.
         generations: GENERATIONS of any methods and seeds, for items of one held-out split. Rows without annotator_id
             (zero_shot) are held against each annotator in turn.
         task: what was asked.
-        config: group sizes, resamples, confidence, seed.
-        embed: sentence encoder, n texts to [n, d]; None leaves the embedding metrics unmeasured.
+        config: variants, group sizes, resamples, confidence, seed.
+        embed: sentence encoder, n texts to [n, d]; None leaves what needs it unmeasured.
+        embed_tokens: token encoder, n texts to n arrays [t, d]; None leaves bertscore_f1 unmeasured.
         progress: told of every figure and comparison done.
-
-    Returns:
-        METRICS, methods in the order human, majority, zero_shot, history, sft, capo; and COMPARISONS of each method
-        with the one before it among zero_shot, history, sft, capo, as far as present.
 
     Raises:
         CorpusError: if the generations do not fit the corpus, or nothing can be learnt about the people's text.
@@ -57,19 +83,50 @@ def evaluate_generations(
     """
     held_out = read_held_out(corpus, generations)
     all_responses = read_responses(generations, held_out)
+    readable = exclude_unreadable(all_responses, config)
+    embed = None if embed is None else remember(embed)
+    resampling = Resampling(len(held_out.items), config)
+    main = main_decision(readable)
+    attributed = attribute_writings(readable, held_out, config, embed)
+    scores = [
+        *_score_labels(all_responses, held_out, task),
+        *score_similarity(readable, held_out, embed, embed_tokens),
+        *score_style_distance(readable, held_out, held_out.texts, config.seed),
+        *score_distinguishability([r for r in readable if r.decision == main], held_out, config.seed),
+        *score_guards(all_responses, held_out),
+        *score_imitation(attributed, config),
+    ]
+    metrics, comparisons = _tabulate(scores, held_out.annotators, resampling, progress)
+    return Evaluation(
+        metrics=metrics,
+        comparisons=comparisons,
+        style_distances=style_distances(readable, held_out, held_out.texts, config.seed),
+        cross_attribution=cross_attribution(attributed, held_out.annotators, resampling),
+        exclusions=find_exclusions(all_responses, held_out, config),
+    )
+
+
+def _score_labels(all_responses: Sequence[Responses], held_out: HeldOut, task: TaskSpec) -> list[Scores]:
+    """Return the scores of decisions and their controls."""
     scores: list[Scores] = [*score_majority(held_out, task), *score_other_annotators(held_out, task)]
+    scores += score_soft_label_references(held_out, task)
     for responses in all_responses:
         scores += score_decisions(responses, held_out, task)
-    scores += score_similarity(all_responses, held_out, embed)
-    scores += score_imitation(all_responses, held_out, config)
-    resampling = Resampling(len(held_out.items), config)
+        scores += score_soft_labels(responses, held_out, task)
+    return scores
+
+
+def _tabulate(
+    scores: Sequence[Scores], annotators: Sequence[str], resampling: Resampling, progress: Progress
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return METRICS and COMPARISONS, reporting every figure and comparison."""
     pairs = compared_pairs(scores)
     n_total = len(scores) + len(pairs)
     metrics, comparisons = [], []
-    for one in scores:
-        metrics += metric_rows(one, held_out.annotators, resampling)
-        progress(len(metrics) // (1 + len(held_out.annotators)), n_total)
-    for after, before in pairs:
+    for n_done, one in enumerate(scores, start=1):
+        metrics += metric_rows(one, annotators, resampling)
+        progress(n_done, n_total)
+    for n_done, (after, before) in enumerate(pairs, start=len(scores) + 1):
         comparisons.append(comparison_row(after, before, resampling))
-        progress(len(scores) + len(comparisons), n_total)
+        progress(n_done, n_total)
     return tabulate_metrics(metrics), tabulate_comparisons(comparisons)

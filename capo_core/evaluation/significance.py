@@ -51,7 +51,8 @@ def draw_resamples(n_items: int, n_seeds: int, n_resamples: int, seed: int) -> R
 
     Args:
         n_items: items to draw from, at least 1.
-        n_seeds: seeds to draw from, at least 1. Few seeds understate the spread between seeds by (S - 1) / S.
+        n_seeds: seeds to draw from, at least 1. Few seeds understate the spread between seeds by (S - 1) / S; p-values
+            of differences allow for it (`seeds_and_items_p_value`).
         n_resamples: B.
         seed: of the draws.
     """
@@ -153,6 +154,10 @@ def paired_permutation_test(contributions: np.ndarray, *, seed: int, n_permutati
         return float("nan")
     if contributions.size == 1:
         return 1.0  # the sign of a single item turns with equal right; nothing can be significant
+    rng = np.random.default_rng(seed)
+    if 2.0**contributions.size > n_permutations:
+        signs = np.where(rng.random((n_permutations, contributions.size)) < 0.5, -1.0, 1.0)
+        return p_value_of_null_draws(float(contributions.sum()), signs @ contributions)
     result = stats.permutation_test(
         (contributions,),
         lambda sample, axis: np.sum(sample, axis=axis),
@@ -160,7 +165,6 @@ def paired_permutation_test(contributions: np.ndarray, *, seed: int, n_permutati
         vectorized=True,
         n_resamples=n_permutations,
         alternative="two-sided",
-        rng=np.random.default_rng(seed),
     )
     return float(result.pvalue)
 
@@ -176,6 +180,60 @@ def bootstrap_p_value(replicates: np.ndarray) -> float:
         return float("nan")
     n_beyond = min(int((defined <= 0).sum()), int((defined >= 0).sum()))
     return min(1.0, 2 * (1 + n_beyond) / (1 + defined.size))
+
+
+def seeds_and_items_p_value(difference: float, over_items: np.ndarray, by_seed: np.ndarray, n_items: int) -> float:
+    """Return the two-sided p-value of a difference with seeds as well as items taken as drawn at random.
+
+    t = d / √(V_items + V_seeds), V_items the variance of d over resamples of items with the seeds held, V_seeds that of
+    the S seeds' differences over S; two-sided against Student's t with Satterthwaite's degrees of freedom
+    (V_items + V_seeds)² / (V_items² / (I - 1) + V_seeds² / (S - 1)) (Satterthwaite 1946, Biometrics Bulletin 2).
+    Where trainings differ, the few seeds set the degrees of freedom; three seeds that happen to agree in sign, which
+    they do in one case of four without any difference, are not enough, while every resample of them agrees as well.
+    Chance within a seed is in both variances, so that p is too great, if anything, where seeds differ by no more.
+
+    Args:
+        difference: d, of the whole sample.
+        over_items: [B] the difference in every resample of items, seeds held; NaN is left out.
+        by_seed: [S] the difference at every seed alone.
+        n_items: I.
+
+    Returns:
+        p in [0, 1]; NaN where undefined: fewer than two seeds or items, a seed without a figure, or too few resamples.
+    """
+    defined = over_items[~np.isnan(over_items)]
+    enough = defined.size > 0 and defined.size >= MIN_DEFINED * over_items.size
+    if not enough or len(by_seed) < 2 or n_items < 2 or np.isnan(by_seed).any():
+        return float("nan")
+    variances = np.array([defined.var(ddof=1), by_seed.var(ddof=1) / len(by_seed)])
+    if variances.sum() < 1e-24:
+        return 1.0 if abs(difference) < 1e-12 else 0.0
+    freedom = variances.sum() ** 2 / (variances**2 / np.array([n_items - 1, len(by_seed) - 1])).sum()
+    return float(2 * stats.t.sf(abs(difference) / np.sqrt(variances.sum()), freedom))
+
+
+def effect_size(difference: float, replicates: np.ndarray, n_items: int) -> float:
+    """Return the difference in standard deviations of an item's difference, from its bootstrap over items.
+
+    d = difference / (√n · SE), SE the standard deviation of the difference over resamples of the n items. A mean of
+    item differences has SE = SD / √n, so that this is Cohen's d_z (Cohen 1988, § 2.3.5; SD with divisor n) up to the
+    error of B resamples, 1 / √(2B) of itself. Figures that are no means (F1, attribution of groups, distances of
+    distributions) have no difference of a single item; the same ratio puts them on the same scale: how sure n items
+    make the difference.
+
+    Args:
+        difference: of the whole sample.
+        replicates: [B] the difference in every resample of items, seeds held; NaN is left out.
+        n_items: n.
+
+    Returns:
+        d; NaN where undefined: no interval's worth of resamples, or no spread between items.
+    """
+    defined = replicates[~np.isnan(replicates)]
+    if defined.size == 0 or defined.size < MIN_DEFINED * replicates.size or n_items < 2:
+        return float("nan")
+    spread = float(np.sqrt(n_items) * defined.std())
+    return difference / spread if spread > 1e-12 else float("nan")
 
 
 def p_value_of_null_draws(observed: float, null_draws: np.ndarray) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,7 @@ class HeldOut:
         explanations: [A, I] of tuples of explanations in the order of their labels, white space around them removed.
         train: CORPUS rows of the training split.
         seen: CORPUS rows a classifier may learn from: training, and validation where test is generated for.
+        people: CORPUS rows of the items generated for.
     """
 
     items: tuple[str, ...]
@@ -32,6 +34,12 @@ class HeldOut:
     explanations: np.ndarray
     train: pl.DataFrame
     seen: pl.DataFrame
+    people: pl.DataFrame
+
+    @property
+    def texts(self) -> pl.DataFrame:
+        """Columns item_id, text_a, text_b of the items generated for, by item_id."""
+        return self.people.select("item_id", "text_a", "text_b").unique("item_id").sort("item_id")
 
 
 @dataclass(frozen=True)
@@ -41,8 +49,8 @@ class Responses:
     A response that imitates nobody (annotator_id null) stands at every annotator.
 
     Attributes:
-        method: zero_shot | history | sft | capo.
-        decision: sampled | constrained.
+        method: zero_shot | history | profile | sft | capo.
+        decision: sampled | greedy | constrained.
         seeds: sorted; axis S.
         present: whether there is a response.
         parsed: whether it is one in which label and explanation could be read.
@@ -87,6 +95,7 @@ def read_held_out(corpus: pl.DataFrame, generations: pl.DataFrame) -> HeldOut:
         explanations=_collect(people, "explanation", annotators, items),
         train=corpus.filter(pl.col("split") == "train"),
         seen=corpus.filter(pl.col("split").is_in(seen_splits)).sort("item_id", "annotator_id", "label", "explanation"),
+        people=people,
     )
 
 
@@ -105,6 +114,15 @@ def read_responses(generations: pl.DataFrame, held_out: HeldOut) -> list[Respons
         )
     parts = rows.partition_by("method", "decision", as_dict=True)
     return [_arrange(str(key[0]), str(key[1]), parts[key], held_out) for key in sorted(parts)]
+
+
+def main_decision(all_responses: Sequence[Responses]) -> str | None:
+    """Return the way of deciding whose text is looked at in full: sampled, which is what a user reads, if there is any.
+
+    Else constrained, whose explanations are sampled too, else greedy; None without responses.
+    """
+    present = {responses.decision for responses in all_responses}
+    return next((decision for decision in ("sampled", "constrained", "greedy") if decision in present), None)
 
 
 def _held_out_split(corpus: pl.DataFrame, generations: pl.DataFrame) -> str:

@@ -1,21 +1,18 @@
-"""The two chart forms of the report, drawn with Vega-Lite at build time into inline SVG.
+"""The three chart forms of the report, drawn with Vega-Lite at build time into inline SVG.
 
-Colours are CSS custom properties (`var(--sft)`), so that one drawing serves light, dark and print. The SVG is parsed
-and written anew with only the elements and attributes a drawing needs: no style, link, script or event attribute
-can come from data.
+Colours are CSS custom properties (`var(--sft)`), so that one drawing serves light, dark and print.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from xml.etree import ElementTree
-from zlib import crc32
 
 import vl_convert
 from markupsafe import Markup
+
+from capo_core.report.svg import rewrite_svg, writable
 
 Spec = dict[str, Any]
 """A part of a Vega-Lite specification."""
@@ -29,49 +26,8 @@ _PANEL_COLOUR = "var(--panel)"
 _FONT_SIZE = 12
 _LABEL_WIDTH = 124
 _LABEL_SPACE = 134
-_SVG = "{http://www.w3.org/2000/svg}"
-_KEPT_ELEMENTS = {f"{_SVG}{name}" for name in ("svg", "g", "path", "line", "rect", "text", "tspan", "defs", "clipPath")}
-_KEPT_ATTRIBUTES = frozenset(
-    [
-        "id",
-        "d",
-        "x",
-        "y",
-        "x1",
-        "x2",
-        "y1",
-        "y2",
-        "width",
-        "height",
-        "viewBox",
-        "transform",
-        "fill",
-        "fill-opacity",
-        "stroke",
-        "stroke-width",
-        "stroke-opacity",
-        "stroke-dasharray",
-        "stroke-linecap",
-        "stroke-linejoin",
-        "stroke-miterlimit",
-        "opacity",
-        "clip-path",
-        "font-size",
-        "font-weight",
-        "font-style",
-        "text-anchor",
-        "dx",
-        "dy",
-    ]
-)
-_UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _TICK_LABEL = "replace(datum.label, regexp('^(−?)0[.]'), '$1.')"
 """Ticks as the tables write numbers: .25 for 0.25."""
-
-_CLIP_ID = re.compile(r"clip\d+")
-_LONG_DECIMAL = re.compile(r"(\d+\.\d{2})\d+")
-
-ElementTree.register_namespace("", "http://www.w3.org/2000/svg")
 
 
 @dataclass(frozen=True)
@@ -95,6 +51,17 @@ class Dot:
     tip: str
     is_hollow: bool = False
     lane: int = 0
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One row's bar from 0 to its value; outlined only where `is_hollow`."""
+
+    label: str
+    value: float
+    colour: str
+    tip: str
+    is_hollow: bool = False
 
 
 @dataclass(frozen=True)
@@ -152,6 +119,55 @@ def draw_dots(
     """
     rows = _dot_rows(dots)
     scale: Spec = {"domain": list(domain), "nice": False} if domain else {"zero": True}
+    lanes = {"field": "lane", "type": "ordinal"}
+    layer = {
+        "data": {"values": rows},
+        "encoding": {
+            "y": _label_axis([row["label"] for row in rows]),
+            "yOffset": lanes,
+        },
+        "layer": _dot_layers(scale),
+    }
+    n_labels, n_lanes = len({row["label"] for row in rows}), len({row["lane"] for row in rows})
+    height = _panel_height(n_labels, n_lanes)
+    return _render([*_rules(references, "x", scale), layer], height, description)
+
+
+def draw_bars(bars: Sequence[Bar], *, description: str, domain: tuple[float, float] | None = None) -> Markup:
+    """Return a panel of horizontal bars, one per row.
+
+    Args:
+        bars: top to bottom; at least one.
+        description: what the panel shows, for readers who do not see it.
+        domain: ends of the value axis; None takes them from the data and 0.
+    """
+    rows = [
+        {
+            "label": writable(bar.label),
+            "value": bar.value,
+            "stroke": bar.colour,
+            "fill": _PANEL_COLOUR if bar.is_hollow else bar.colour,
+            "tip": writable(bar.tip),
+        }
+        for bar in bars
+    ]
+    scale: Spec = {"domain": list(domain), "nice": False} if domain else {"zero": True}
+    paint = {name: {"field": name, "type": "nominal", "scale": None} for name in ("fill", "stroke")}
+    layer = {
+        "data": {"values": rows},
+        "mark": {"type": "bar", "height": 10, "strokeWidth": 1.5},
+        "encoding": {
+            "y": _label_axis([row["label"] for row in rows]),
+            "x": _value("value", scale),
+            "description": {"field": "tip"},
+            **paint,
+        },
+    }
+    return _render([layer], _panel_height(len(rows), 1), description)
+
+
+def _label_axis(labels: Sequence[str]) -> Spec:
+    """Return the encoding of a row by its label, in the order given, the labels in a column of fixed width."""
     axis = {
         "labelLimit": _LABEL_WIDTH,
         "minExtent": _LABEL_SPACE,
@@ -160,32 +176,27 @@ def draw_dots(
         "grid": False,
         "labelPadding": 6,
     }
-    lanes = {"field": "lane", "type": "ordinal"}
-    layer = {
-        "data": {"values": rows},
-        "encoding": {
-            "y": {"field": "label", "type": "nominal", "sort": None, "title": None, "axis": axis},
-            "yOffset": lanes,
-        },
-        "layer": _dot_layers(scale),
-    }
-    n_labels, n_lanes = len({row["label"] for row in rows}), len({row["lane"] for row in rows})
-    height = 34 + n_labels * (10 + 13 * n_lanes)
-    return _render([*_rules(references, "x", scale), layer], height, description)
+    # Without a sort of its own the renderer puts rows without a value last.
+    return {"field": "label", "type": "nominal", "sort": list(dict.fromkeys(labels)), "title": None, "axis": axis}
+
+
+def _panel_height(n_labels: int, n_lanes: int) -> int:
+    """Return the height of a panel of rows, axis included."""
+    return 34 + n_labels * (10 + 13 * n_lanes)
 
 
 def _dot_rows(dots: Sequence[Dot]) -> list[Spec]:
     """Return the dots as rows of data."""
     return [
         {
-            "label": _writable(dot.label),
+            "label": writable(dot.label),
             "lane": dot.lane,
             "value": dot.value,
             "low": dot.low,
             "high": dot.high,
             "stroke": dot.colour,
             "fill": _PANEL_COLOUR if dot.is_hollow else dot.colour,
-            "tip": _writable(dot.tip),
+            "tip": writable(dot.tip),
             "note": "not measured" if dot.value is None else "",
         }
         for dot in dots
@@ -256,7 +267,7 @@ def _value(field: str, scale: Spec) -> Spec:
 def _curve_layers(curve: Curve, x: Spec, scale: Spec) -> list[Spec]:
     """Return the band, line and dots of one curve."""
     rows = [
-        {"x": point.x, "y": point.y, "low": point.low, "high": point.high, "tip": _writable(point.tip)}
+        {"x": point.x, "y": point.y, "low": point.low, "high": point.high, "tip": writable(point.tip)}
         for point in curve.points
     ]
     band: Spec = {
@@ -316,42 +327,4 @@ def _render(layers: list[Spec], height: int, description: str) -> Markup:
         "config": {"axis": axis, "view": {"stroke": None}},
     }
     drawing = vl_convert.vegalite_to_svg(spec, vl_version=_VEGA_LITE_VERSION, allowed_base_urls=[])
-    return Markup(_rewrite(drawing, description))
-
-
-def _rewrite(drawing: str, description: str) -> str:
-    """Return the SVG with only kept elements and attributes, tips on dots, and a description for the whole."""
-    root = ElementTree.fromstring(drawing)
-    # The renderer numbers clip paths through its whole life; named by content they are unique and always the same.
-    prefix = format(crc32((description + _CLIP_ID.sub("clip", drawing)).encode()), "08x")
-    clips = {clip.get("id", ""): f"clip-{prefix}-{i}" for i, clip in enumerate(root.iter(f"{_SVG}clipPath"))}
-    for element in list(root.iter()):
-        for child in list(element):
-            if child.tag not in _KEPT_ELEMENTS or child.get("display") == "none":
-                element.remove(child)
-    for group in root.iter(f"{_SVG}g"):
-        if "mark-symbol role-mark" in group.get("class", ""):
-            for dot in group:
-                dot.set("data-tip", dot.get("aria-label", ""))
-    for element in root.iter():
-        kept = {name: value for name, value in element.attrib.items() if name in _KEPT_ATTRIBUTES or name == "data-tip"}
-        element.attrib.clear()
-        element.attrib.update({name: _shorten(name, value, clips) for name, value in kept.items()})
-    for name in ("width", "height"):
-        root.attrib.pop(name, None)
-    root.attrib.update({"role": "img", "aria-label": _writable(description)})
-    return ElementTree.tostring(root, encoding="unicode")
-
-
-def _shorten(name: str, value: str, clips: dict[str, str]) -> str:
-    """Return an attribute's value with clip paths renamed and long decimals cut to two places."""
-    if name == "id":
-        return clips.get(value, value)
-    if name == "clip-path":
-        return f"url(#{clips[value.removeprefix('url(#').removesuffix(')')]})"
-    return _LONG_DECIMAL.sub(r"\1", value) if name in ("d", "transform") else value
-
-
-def _writable(text: str) -> str:
-    """Return `text` without characters that XML cannot hold."""
-    return _UNWRITABLE.sub("�", text)
+    return Markup(rewrite_svg(drawing, description))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,57 @@ ALL = "all"
 """Annotator id under which METRICS keeps the mean over annotators."""
 
 
+_COLUMNS = {
+    "quarantine": frames.QUARANTINE,
+    "corpus": frames.CORPUS,
+    "agreement": frames.AGREEMENT,
+    "item_labels": frames.ITEM_LABELS,
+    "subjectivity": frames.SUBJECTIVITY,
+    "convergence": frames.CONVERGENCE,
+    "convergence_fits": frames.CONVERGENCE_FITS,
+    "stability": frames.STABILITY,
+    "stability_annotators": frames.STABILITY_BY_ANNOTATOR,
+    "metrics": frames.METRICS,
+    "comparisons": frames.COMPARISONS,
+    "style_distances": frames.STYLE_DISTANCES,
+    "cross_attribution": frames.CROSS_ATTRIBUTION,
+    "exclusions": frames.EXCLUSIONS,
+    "retention": frames.RETENTION,
+    "value_profiles": frames.VALUE_PROFILES,
+    "judge_metrics": frames.METRICS,
+    "generations": frames.GENERATIONS,
+    "ratings_metrics": frames.METRICS,
+}
+"""Tables of a report and their columns."""
+
+
+@dataclass(frozen=True)
+class StyleData:
+    """What the style of each annotator consists of.
+
+    Attributes:
+        features: FEATURE_TESTS frame.
+        reliability: RELIABILITY frame.
+        annotators: STYLE_FEATURES frame.
+        words: STYLE_WORDS frame.
+        examples: STYLE_EXAMPLES frame.
+    """
+
+    features: pl.DataFrame
+    reliability: pl.DataFrame
+    annotators: pl.DataFrame
+    words: pl.DataFrame
+    examples: pl.DataFrame
+
+    def __post_init__(self) -> None:
+        """Raise ValueError, naming table and column, where a frame has not exactly its kind's columns."""
+        frames.check_columns(self.features, frames.FEATURE_TESTS, "features")
+        frames.check_columns(self.reliability, frames.RELIABILITY, "reliability")
+        frames.check_columns(self.annotators, frames.STYLE_FEATURES, "style features")
+        frames.check_columns(self.words, frames.STYLE_WORDS, "style words")
+        frames.check_columns(self.examples, frames.STYLE_EXAMPLES, "style examples")
+
+
 @dataclass(frozen=True)
 class ReportData:
     """Everything that one report shows.
@@ -25,11 +77,22 @@ class ReportData:
         quarantine: QUARANTINE frame.
         corpus: CORPUS frame.
         agreement: AGREEMENT frame.
+        item_labels: ITEM_LABELS frame.
+        subjectivity: SUBJECTIVITY frame, empty where no class was proposed.
+        convergence: CONVERGENCE frame.
+        convergence_fits: CONVERGENCE_FITS frame.
         stability: STABILITY frame.
+        stability_annotators: STABILITY_BY_ANNOTATOR frame.
+        style: the tables on named features of style.
         training_logs: (method, annotator_id or "shared", seed, TRAINING_LOG frame), one per training run.
         pair_counts: counts of preference pairs by name; values may be mappings of counts.
         metrics: METRICS frame of the evaluation.
         comparisons: COMPARISONS frame.
+        style_distances: STYLE_DISTANCES frame.
+        cross_attribution: CROSS_ATTRIBUTION frame.
+        exclusions: EXCLUSIONS frame.
+        retention: RETENTION frame, of all adapters.
+        value_profiles: VALUE_PROFILES frame, of all annotators.
         judge_metrics: METRICS frame of the judge, None where no judge was asked.
         generations: GENERATIONS frame.
         ratings_metrics: METRICS frame of human ratings, None where none were imported.
@@ -42,11 +105,22 @@ class ReportData:
     quarantine: pl.DataFrame
     corpus: pl.DataFrame
     agreement: pl.DataFrame
+    item_labels: pl.DataFrame
+    subjectivity: pl.DataFrame
+    convergence: pl.DataFrame
+    convergence_fits: pl.DataFrame
     stability: pl.DataFrame
+    stability_annotators: pl.DataFrame
+    style: StyleData
     training_logs: list[tuple[str, str, int, pl.DataFrame]]
     pair_counts: dict[str, Any]
     metrics: pl.DataFrame
     comparisons: pl.DataFrame
+    style_distances: pl.DataFrame
+    cross_attribution: pl.DataFrame
+    exclusions: pl.DataFrame
+    retention: pl.DataFrame
+    value_profiles: pl.DataFrame
     judge_metrics: pl.DataFrame | None
     generations: pl.DataFrame
     ratings_metrics: pl.DataFrame | None
@@ -54,17 +128,7 @@ class ReportData:
 
     def __post_init__(self) -> None:
         """Raise ValueError, naming table and column, where a frame has not exactly its kind's columns."""
-        for name, columns in (
-            ("quarantine", frames.QUARANTINE),
-            ("corpus", frames.CORPUS),
-            ("agreement", frames.AGREEMENT),
-            ("stability", frames.STABILITY),
-            ("metrics", frames.METRICS),
-            ("comparisons", frames.COMPARISONS),
-            ("judge_metrics", frames.METRICS),
-            ("generations", frames.GENERATIONS),
-            ("ratings_metrics", frames.METRICS),
-        ):
+        for name, columns in _COLUMNS.items():
             frame = getattr(self, name)
             if frame is not None:
                 frames.check_columns(frame, columns, name)
@@ -101,15 +165,42 @@ class Difference:
     low: float | None
     high: float | None
     p_value: float | None
+    p_holm: float | None
+    effect_size: float | None
     n: int | None
     n_seeds: int | None
 
-    def is_shown(self, alpha: float) -> bool:
-        """Return whether interval and test both tell the difference from 0; without an interval it is not shown."""
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether there is an interval and it lies on one side of 0."""
         if self.low is None or self.high is None or not (is_measured(self.low) and is_measured(self.high)):
             return False
-        excludes_zero = self.low > 0 or self.high < 0
-        return excludes_zero and (self.p_value is None or not is_measured(self.p_value) or self.p_value < alpha)
+        return self.low > 0 or self.high < 0
+
+    def is_shown(self, alpha: float) -> bool:
+        """Return whether interval and test both tell the difference from 0; without an interval it is not shown.
+
+        The test counts as corrected for the number of comparisons where it was, else as it is.
+        """
+        p = self.p_holm if is_measured(self.p_holm) else self.p_value
+        return self.excludes_zero and (p is None or not is_measured(p) or p < alpha)
+
+    def is_shown_uncorrected(self, alpha: float) -> bool:
+        """Return whether the difference would be shown were it the only comparison made."""
+        p = self.p_value
+        return self.excludes_zero and (p is None or not is_measured(p) or p < alpha)
+
+
+def read_comparison(row: dict[str, Any], sign: int = 1) -> Difference | None:
+    """Return a COMPARISONS row as a difference, turned round for sign −1; None where it was not measured."""
+    if not is_measured(row["difference"]):
+        return None
+    low, high, effect = (_number(row[name]) for name in ("ci_low", "ci_high", "effect_size"))
+    if sign < 0:
+        low, high = (None if high is None else -high), (None if low is None else -low)
+        effect = None if effect is None else -effect
+    tests = (_number(row["p_value"]), _number(row["p_holm"]))
+    return Difference(sign * row["difference"], low, high, *tests, effect, row["n"], row["n_seeds"])
 
 
 def matching(frame: pl.DataFrame, **wanted: str | int | None) -> pl.DataFrame:
@@ -148,21 +239,19 @@ def find_difference(
         rows = matching(comparisons, method_a=first, method_b=second, **wanted)
         if rows.height != 1:
             continue
-        row = rows.row(0, named=True)
-        if not is_measured(row["difference"]):
-            return None
-        low, high = _number(row["ci_low"]), _number(row["ci_high"])
-        if sign < 0:
-            low, high = (None if high is None else -high), (None if low is None else -low)
-        return Difference(sign * row["difference"], low, high, _number(row["p_value"]), row["n"], row["n_seeds"])
+        return read_comparison(rows.row(0, named=True), sign)
     return None
 
 
 def choose_group_size(metrics: pl.DataFrame, metric: str = "attribution_accuracy", preferred: int = 5) -> int | None:
     """Return the group size for the headline: the one nearest to `preferred`, the smaller of two; None without any."""
     sizes = metrics.filter((pl.col("metric") == metric) & is_finite("value"))["group_size"]
-    distinct = sorted(sizes.drop_nulls().unique().to_list())
-    return min(distinct, key=lambda size: (abs(size - preferred), size)) if distinct else None
+    return choose_size(sizes.drop_nulls().to_list(), preferred)
+
+
+def choose_size(sizes: Iterable[int], preferred: int = 5) -> int | None:
+    """Return the size nearest to `preferred`, the smaller of two; None without any."""
+    return min(set(sizes), key=lambda size: (abs(size - preferred), size), default=None)
 
 
 def choose_decision(metrics: pl.DataFrame, metric: str, preferred: str) -> str | None:

@@ -1,26 +1,17 @@
 """What was found, one sentence or two per topic, made from the data.
 
-No sentence claims a difference unless its interval excludes 0 (and its test, where there is one, agrees).
+No sentence claims a difference unless its interval excludes 0 and its test, corrected for the number of comparisons
+where that was done, agrees; no gain in attribution is reported without the distances that tell it from caricature.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import polars as pl
 
-from capo_core.report.data import (
-    ALL,
-    Difference,
-    Estimate,
-    ReportData,
-    choose_decision,
-    choose_group_size,
-    find_difference,
-    find_estimate,
-    is_finite,
-    matching,
-)
+from capo_core.report.data import ALL, Difference, Estimate, ReportData, find_estimate, is_finite, matching
 from capo_core.report.formats import (
     format_difference,
     format_estimate,
@@ -29,10 +20,9 @@ from capo_core.report.formats import (
     format_value,
     join_and,
 )
-from capo_core.report.terms import method_title, order_methods
-
-GENERATED = ("zero_shot", "history", "sft", "capo")
-ATTRIBUTION = "attribution_accuracy"
+from capo_core.report.key_figures import LABEL_AGREEMENT, LENGTH_RATIO, FigureKey, KeyFigures, choose_key_figures
+from capo_core.report.metric_terms import metric_term
+from capo_core.report.terms import DECISIONS, GENERATED, OTHER_ANNOTATOR, condition_title, method_title, order_methods
 
 
 @dataclass(frozen=True)
@@ -44,46 +34,26 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Headline:
-    """Which attribution figure the summary quotes: of groups of this size, under this decision."""
+class Gain:
+    """What CAPO's attribution is worth beside its distances.
 
-    group_size: int
-    decision: str | None
+    Attributes:
+        kind: none: no gain is shown; closer, caricature: a gain whose distance is shown smaller, or greater;
+            undecided: a gain without a distance shown different; unmeasured: a gain without a distance measured.
+        text: the sentences that say so, every figure with interval and test.
+    """
 
-    def find(self, data: ReportData, method: str, condition: str = "raw") -> Estimate | None:
-        """Return one method's attribution accuracy; human text has no decision."""
-        keys = {"condition": condition, "group_size": self.group_size}
-        return find_by_decision(data.metrics, ATTRIBUTION, method, self.decision, **keys)
-
-    def compare(self, data: ReportData, condition: str = "raw") -> Difference | None:
-        """Return CAPO minus SFT."""
-        keys = {"metric": ATTRIBUTION, "condition": condition, "group_size": self.group_size}
-        return find_difference(data.comparisons, "capo", "sft", decision=self.decision, **keys)
+    kind: Literal["none", "closer", "caricature", "undecided", "unmeasured"]
+    text: str
 
 
-def choose_headline(data: ReportData) -> Headline | None:
-    """Return the figure to quote: groups of 5 or the size nearest to it, sampled where that was done."""
-    size = choose_group_size(data.metrics)
-    return None if size is None else Headline(size, choose_decision(data.metrics, ATTRIBUTION, "sampled"))
-
-
-def find_by_decision(
-    metrics: pl.DataFrame, metric: str, method: str, decision: str | None, **wanted: str | int | None
-) -> Estimate | None:
-    """Return a method's mean over annotators under `decision`, or without one where the method decides nothing."""
-    keys = {"metric": metric, "method": method, "annotator_id": ALL, **wanted}
-    return find_estimate(metrics, decision=decision, **keys) or find_estimate(metrics, decision=None, **keys)
-
-
-def find_first(metrics: pl.DataFrame, metric: str, method: str) -> Estimate | None:
-    """Return a method's mean over annotators as written, at the smallest group size it was measured for."""
-    rows = metrics.filter(
-        (pl.col("metric") == metric) & (pl.col("method") == method) & (pl.col("annotator_id") == ALL),
-        pl.col("condition").is_null() | (pl.col("condition") == "raw"),
-        is_finite("value"),
-    )
-    rows = rows.sort("group_size", pl.col("decision") != "sampled", "decision", nulls_last=False)
-    return find_estimate(rows.head(1))
+_GAIN_VERDICTS = {
+    "caricature": "The gain goes with a greater distance from the person's own text: it is exaggeration at least in "
+    "part, not closer imitation alone.",
+    "closer": "Its text is also shown closer to the person's own: the gain is no caricature.",
+    "undecided": "A greater distance is not shown, which does not prove that there is none.",
+    "unmeasured": "Whether that is imitation or caricature is not known: no distance was measured.",
+}
 
 
 def quote(estimate: Estimate | None, *, share: bool = True) -> str:
@@ -98,14 +68,22 @@ def chance_of(data: ReportData) -> str:
     return format_value(1 / len(data.annotators) if data.annotators else None, share=True)
 
 
-def say_difference(data: ReportData, difference: Difference | None, first: str, second: str) -> str:
-    """Return what a difference of shares shows, claiming one only where interval and test exclude 0."""
+def format_test(difference: Difference) -> str:
+    """Return the p value that counts, `p = .012, Holm` where it was corrected; an empty string without a test."""
+    corrected = format_p(difference.p_holm)
+    return f"{corrected}, Holm" if corrected else format_p(difference.p_value)
+
+
+def say_difference(
+    data: ReportData, difference: Difference | None, first: str, second: str, *, share: bool = True
+) -> str:
+    """Return what a difference shows, claiming one only where interval and test exclude 0."""
     if difference is None:
         return f"the difference between {first} and {second} was not tested"
-    value = format_difference(difference.value, share=True)
-    interval = format_interval(difference.low, difference.high, share=True) or "no interval"
-    p = format_p(difference.p_value)
-    evidence = f"{value} {interval}" + (f", {p}" if p else "")
+    value = format_difference(difference.value, share=share)
+    interval = format_interval(difference.low, difference.high, share=share) or "no interval"
+    test = format_test(difference)
+    evidence = f"{value} {interval}" + (f", {test}" if test else "")
     if difference.is_shown(1 - data.config.evaluation.confidence):
         return f"{first} is {'higher' if difference.value > 0 else 'lower'} than {second} ({evidence})"
     return f"no difference between {first} and {second} is shown ({evidence})"
@@ -113,94 +91,140 @@ def say_difference(data: ReportData, difference: Difference | None, first: str, 
 
 def list_findings(data: ReportData) -> list[Finding]:
     """Return what was found, from the people themselves to the human raters."""
-    main = choose_headline(data)
+    keys = choose_key_figures(data.metrics)
     texts = {
-        "The people": say_people(data, main) if main else None,
-        "The imitations": say_methods(data, main) if main else None,
-        "Surface": say_surface(data, main) if main else None,
+        "The people": say_people(data, keys) if keys else None,
+        "The imitations": say_methods(data, keys) if keys else None,
+        "Imitation or caricature": weigh_gain(data, keys).text if keys else None,
         "Labels": say_labels(data),
-        "Length": say_length(data, main.decision if main else None),
+        "Length": say_length(data, keys.decision if keys else None),
         "LLM judge": say_judge(data),
         "Human raters": say_raters(data),
     }
     return [Finding(topic, text) for topic, text in texts.items() if text]
 
 
-def say_people(data: ReportData, main: Headline) -> str:
+def say_people(data: ReportData, keys: KeyFigures) -> str:
     """Return how well the people themselves can be told apart."""
+    surface = "" if keys.condition == "raw" else f", {condition_title(keys.condition)}"
+    raw = "" if keys.condition == "raw" else f" (as written {quote(_find(data, keys.attribution('raw'), 'human'))})"
     return (
         "Trained on the people's own explanations of other items, the classifier names the right one of "
-        f"{len(data.annotators)} for {quote(main.find(data, 'human'))} of groups of {main.group_size} held-out human "
-        f"explanations. Chance is {chance_of(data)}; with the authors shuffled within items the figure is "
-        f"{quote(main.find(data, 'human', 'shuffled'))}."
+        f"{len(data.annotators)} for {quote(_find(data, keys.leading, 'human'))} of groups of {keys.group_size} "
+        f"held-out human explanations{surface}{raw}. Chance is {chance_of(data)}; with the authors shuffled within "
+        f"items the figure is {quote(_find(data, keys.leading.floor(), 'human'))}."
     )
 
 
-def say_methods(data: ReportData, main: Headline) -> str | None:
+def say_methods(data: ReportData, keys: KeyFigures) -> str | None:
     """Return every method's attribution, and whether one exceeds human text itself."""
-    found = {name: estimate for name in order_methods(GENERATED) if (estimate := main.find(data, name))}
+    found = {name: e for name in GENERATED if (e := _find(data, keys.leading, name))}
     if not found:
         return None
     figures = join_and([f"{method_title(name)} {quote(estimate)}" for name, estimate in found.items()])
-    decision = f" ({main.decision})" if main.decision else ""
-    sentences = [f"Groups of {main.group_size}{decision} given to the person imitated: {figures}."]
-    ceiling = main.find(data, "human")
+    how = ", ".join(part for part in (keys.decision, condition_title(keys.condition)) if part)
+    sentences = [f"Groups of {keys.group_size} ({how}) given to the person imitated: {figures}."]
+    ceiling = _find(data, keys.leading, "human")
     for name, estimate in found.items():
         if ceiling and estimate.low is not None and ceiling.high is not None and estimate.low > ceiling.high:
             sentences.append(
                 f"{method_title(name)} is attributed more often than the people's own text, and the intervals do not "
-                "overlap: it may exaggerate their habits."
+                "overlap: it copies or exaggerates."
             )
+    if keys.condition != "raw":
+        raw = [f"{method_title(name)} {quote(_find(data, keys.attribution('raw'), name))}" for name in found]
+        sentences.append(f"As written, with case, punctuation and spacing: {join_and(raw)}.")
     return " ".join(sentences)
 
 
-def say_surface(data: ReportData, main: Headline) -> str:
-    """Return what remains once case, punctuation and spacing are removed."""
-    condition = "surface_normalised"
-    found = {name: main.find(data, name, condition) for name in ("human", "sft", "capo")}
-    if not any(found.values()):
-        return "Attribution without case, punctuation and spacing: not measured."
-    figures = join_and([f"{method_title(name)} {quote(estimate)}" for name, estimate in found.items()])
-    difference = say_difference(data, main.compare(data, condition), "CAPO", "SFT")
-    return f"Without case, punctuation and spacing: {figures}; {difference}."
+def weigh_gain(data: ReportData, keys: KeyFigures) -> Gain:
+    """Return what CAPO gains over SFT in attribution, always beside what it gains or loses in distance."""
+    alpha = 1 - data.config.evaluation.confidence
+    gain = keys.leading.compare(data.comparisons)
+    said = say_difference(data, gain, "CAPO", "SFT")
+    distances = [key.compare(data.comparisons) for key in keys.distances]
+    beside = "; ".join(_say_distance(data, key) for key in (*keys.distances, keys.plain(LENGTH_RATIO)))
+    sentences = [f"Attribution: {said}.", f"Its price: {beside}."]
+    if gain is None or not gain.is_shown(alpha) or gain.value <= 0:
+        return Gain("none", " ".join([*sentences, "No gain in imitation is shown."]))
+    shown = [one.value for one in distances if one is not None and one.is_shown(alpha)]
+    kind: Literal["unmeasured", "caricature", "closer", "undecided"]
+    if not any(distances):
+        kind = "unmeasured"
+    elif any(value > 0 for value in shown):
+        kind = "caricature"
+    else:
+        kind = "closer" if shown else "undecided"
+    return Gain(kind, " ".join([*sentences, _GAIN_VERDICTS[kind]]))
+
+
+def _say_distance(data: ReportData, key: FigureKey) -> str:
+    """Return one figure of SFT and CAPO with what their difference shows."""
+    share = metric_term(key.metric).share
+    sft, capo = (quote(_find(data, key, name), share=share) for name in ("sft", "capo"))
+    title = key.title[0].lower() + key.title[1:]
+    difference = key.compare(data.comparisons)
+    if difference is None:
+        said = "not compared"
+    elif difference.is_shown(1 - data.config.evaluation.confidence):
+        said = f"{'higher' if difference.value > 0 else 'lower'} under CAPO"
+    else:
+        said = "no difference shown"
+    test = format_test(difference) if difference else ""
+    return f"{title} SFT {sft}, CAPO {capo}, {said}" + (f" ({test})" if test else "")
+
+
+def _find(data: ReportData, key: FigureKey, method: str) -> Estimate | None:
+    return key.find(data.metrics, method)
 
 
 def say_labels(data: ReportData) -> str:
-    """Return label agreement beside its floor; the constrained decision is the fairer one for a small model."""
-    keys = {"metric": "label_agreement", "condition": None, "group_size": None}
-    decision = choose_decision(data.metrics, "label_agreement", "constrained")
-    found = {
-        name: find_by_decision(data.metrics, "label_agreement", name, decision) for name in ("sft", "capo", "majority")
-    }
-    if not any(found.values()):
+    """Return label agreement beside its floors under each decision; the constrained one is fairest to a small model."""
+    keys = {decision: FigureKey(LABEL_AGREEMENT, decision) for decision in DECISIONS}
+    found = {d: {m: _find(data, key, m) for m in ("sft", "capo")} for d, key in keys.items()}
+    measured = [decision for decision, figures in found.items() if any(figures.values())]
+    floor = FigureKey(LABEL_AGREEMENT).find(data.metrics, "majority")
+    if not measured and floor is None:
         return "Agreement with the person's label: not measured."
-    typical = "median" if data.config.task.labels.level == "ordinal" else "commonest"
-    another = {**keys, "condition": "other_annotator", "method": "human", "annotator_id": ALL, "decision": None}
-    person = find_estimate(data.metrics, **another)
-    sentence = (
-        f"The label{f' ({decision} decision)' if decision else ''} equals the person's in {quote(found['sft'])} of "
-        f"items for SFT and {quote(found['capo'])} for CAPO; always giving the person's {typical} training label: "
-        f"{quote(found['majority'])}" + (f"; another annotator's label: {quote(person)}." if person else ".")
-    )
-    said = []
-    for other, title in (("majority", "that floor"), ("sft", "SFT")):
-        difference = find_difference(data.comparisons, "capo", other, decision=decision, **keys)
-        said.append(say_difference(data, difference, "CAPO", title))
-    text = "; ".join(said)
-    return f"{sentence} {text[0].upper()}{text[1:]}."
+    figures = [f"{d} SFT {quote(found[d]['sft'])}, CAPO {quote(found[d]['capo'])}" for d in reversed(measured)]
+    other = FigureKey(LABEL_AGREEMENT, condition=OTHER_ANNOTATOR).find(data.metrics, "human")
+    controls = f"always giving the person's commonest training label: {quote(floor)}"
+    controls += f"; another annotator's label: {quote(other)}" if other else ""
+    what = f"The label equals the person's ({'; '.join(figures)})." if figures else "No label was decided."
+    sentences = [f"{what} Controls: {controls}."]
+    if measured:
+        said = [_say_against(data, keys[measured[-1]], name) for name in ("majority", "sft")]
+        sentences.append(f"{measured[-1].capitalize()}: {'; '.join(said)}.")
+    return " ".join(sentences)
+
+
+def _say_against(data: ReportData, key: FigureKey, other: str) -> str:
+    title = "always the commonest label" if other == "majority" else method_title(other)
+    return say_difference(data, key.compare(data.comparisons, "capo", other), "CAPO", title)
 
 
 def say_length(data: ReportData, decision: str | None) -> str | None:
     """Return a warning where explanations are shorter or longer than the person's, the interval excluding 1."""
     sentences = []
     for name in ("sft", "capo"):
-        ratio = find_by_decision(data.metrics, "length_ratio", name, decision)
+        ratio = _find(data, FigureKey(LENGTH_RATIO, decision), name)
         if ratio is None or ratio.low is None or ratio.high is None or ratio.low <= 1 <= ratio.high:
             continue
         way = "longer" if ratio.value > 1 else "shorter"
         times = quote(ratio, share=False)
         sentences.append(f"{method_title(name)}'s explanations are {way} than the person's own, {times} times as long.")
     return " ".join(sentences) or None
+
+
+def find_first(metrics: pl.DataFrame, metric: str, method: str) -> Estimate | None:
+    """Return a method's mean over annotators as written, at the smallest group size it was measured for."""
+    rows = metrics.filter(
+        (pl.col("metric") == metric) & (pl.col("method") == method) & (pl.col("annotator_id") == ALL),
+        pl.col("condition").is_null() | (pl.col("condition") == "raw"),
+        is_finite("value"),
+    )
+    rows = rows.sort("group_size", pl.col("decision") != "sampled", "decision", nulls_last=False)
+    return find_estimate(rows.head(1))
 
 
 def weigh_judge(data: ReportData) -> tuple[bool | None, str]:

@@ -11,40 +11,43 @@ from importlib.resources import files
 from typing import Any
 
 import jinja2
-import polars as pl
 import yaml
 from markupsafe import Markup
 
 from capo_core.quality import count_explanations_in_train
 from capo_core.report import (
-    analysis_tables,
+    agreement_tables,
+    comparison_tables,
+    convergence_figures,
     data_tables,
     figures,
     findings,
+    headline_tables,
+    method_tables,
     result_figures,
     result_tables,
+    stability_tables,
+    style_cards,
     summary,
     training_figures,
 )
 from capo_core.report.data import ALL, ReportData
 from capo_core.report.examples import collect_examples
 from capo_core.report.formats import plural
+from capo_core.report.key_figures import choose_key_figures
 from capo_core.report.tables import Cell, Table, build_table, text_cell
 
 _SECTIONS = (
     ("summary", "Summary"),
-    ("data", "Data and quarantine"),
-    ("splits", "Splits and pairs"),
+    ("data", "Data"),
     ("agreement", "Agreement"),
     ("stability", "Stability of style"),
     ("training", "Training"),
-    ("results", "Results by method"),
+    ("results", "Results"),
     ("comparisons", "Comparisons"),
-    ("judge", "LLM judge"),
-    ("raters", "Human validation"),
+    ("judge", "Judge and raters"),
     ("examples", "Examples"),
-    ("configuration", "Configuration"),
-    ("provenance", "Provenance"),
+    ("provenance", "How this was made"),
 )
 
 _CREDENTIALS_IN_URL = re.compile(r"(?<=://)[^/@\s]+(?=@)")
@@ -72,6 +75,7 @@ def render_report(data: ReportData) -> str:
         **_people_section(data),
         **_training_section(data),
         **_results_section(data),
+        **_comparisons_section(data),
         **_judge_section(data),
         "examples": collect_examples(data),
         "configuration": dump_configuration(data),
@@ -137,12 +141,27 @@ def _data_section(data: ReportData) -> dict[str, Any]:
 
 
 def _people_section(data: ReportData) -> dict[str, Any]:
-    """Return what the sections on agreement and stability show."""
+    """Return what the sections on agreement, convergence, stability and style show."""
+    subjectivity, rule = agreement_tables.describe_subjectivity(data.subjectivity)
+    pairs = agreement_tables.tabulate_agreement_pairs(data.agreement)
     return {
-        "agreement": analysis_tables.tabulate_agreement(data.agreement),
-        "agreement_pairs": analysis_tables.tabulate_agreement_pairs(data.agreement),
-        "stability": analysis_tables.tabulate_stability(data.stability),
+        "agreement": agreement_tables.tabulate_agreement(data.agreement),
+        "agreement_pairs": pairs,
+        "contested": agreement_tables.tabulate_contested(data),
+        "subjectivity": subjectivity,
+        "subjectivity_rule": rule,
+        "convergence_figure": convergence_figures.draw_convergence(data),
+        "convergence_fits": convergence_figures.tabulate_fits(data),
+        "advice": convergence_figures.list_advice(data),
+        "stability": stability_tables.tabulate_stability(data),
+        "strata": stability_tables.tabulate_strata(data),
+        "annotator_stability": stability_tables.tabulate_annotator_stability(data),
         "stability_figure": figures.draw_stability(data),
+        "features_figure": style_cards.draw_features(data),
+        "features_caution": style_cards.caution_permutations(data),
+        "features": style_cards.tabulate_features(data),
+        "reliability": style_cards.tabulate_reliability(data),
+        "cards": style_cards.build_cards(data),
     }
 
 
@@ -155,40 +174,46 @@ def _training_section(data: ReportData) -> dict[str, Any]:
 
 
 def _results_section(data: ReportData) -> dict[str, Any]:
-    """Return what the sections on results and comparisons show."""
-    main = findings.choose_headline(data)
+    """Return what the section on results shows."""
+    keys = choose_key_figures(data.metrics)
     people = [name for name in sorted(data.metrics["annotator_id"].drop_nulls().unique().to_list()) if name != ALL]
-    own = [(name, result_tables.tabulate_metrics(data.metrics, name, f"Figures of {name}")) for name in people]
-    pair = _main_pair(data.comparisons)
+    narrow = result_tables.narrow_to_leading(data.metrics, keys.group_size if keys else None)
+    own = [(name, result_tables.tabulate_metrics(narrow, name, f"Figures of {name}")) for name in people]
+    cross_described, cross_tables = method_tables.tabulate_cross_attribution(data, keys)
+    interval = f"with {data.confidence_percent} intervals"
     return {
-        "main_figure": result_figures.draw_main_attribution(data, main),
-        "attribution_figure": result_figures.draw_accuracy(
-            data.metrics,
-            findings.ATTRIBUTION,
-            f"Attribution accuracy by method, groups of k explanations, with {data.confidence_percent} intervals",
-            len(data.annotators),
-        ),
-        "annotators_figure": result_figures.draw_attribution_by_annotator(data, main),
-        "metrics_figure": result_figures.draw_metric_panels(
-            data.metrics,
-            f"The other figures by method, with {data.confidence_percent} intervals",
-            leave_out=[findings.ATTRIBUTION],
-        ),
+        "main_figure": result_figures.draw_main(data, keys),
+        "headline_table": headline_tables.tabulate_headline(data, keys),
+        "decisions": headline_tables.tabulate_decisions(data),
+        "soft_labels": headline_tables.tabulate_soft_labels(data),
+        "variants": headline_tables.tabulate_variants(data, keys),
+        "attribution_figure": result_figures.draw_attribution(data, keys),
+        "distances_figure": result_figures.draw_distances(data, keys),
+        "annotators_figure": result_figures.draw_attribution_by_annotator(data, keys),
+        "metrics_figure": result_figures.draw_metric_panels(data.metrics, f"The other figures by method, {interval}"),
         "results": result_tables.tabulate_metrics(data.metrics, ALL, "Mean over annotators, by method"),
         "results_by_annotator": own,
         "reading": result_tables.tabulate_reading(data.generations),
-        "comparisons": result_tables.tabulate_comparisons(data),
-        "differences_figure": result_figures.draw_differences(data, *pair) if pair else figures.Figure("", ()),
+        "cross_attribution": cross_tables,
+        "cross_described": cross_described,
     }
 
 
-def _main_pair(comparisons: pl.DataFrame) -> tuple[str, str] | None:
-    """Return the pair of methods whose differences are drawn: CAPO and SFT if compared, else the first; or None."""
-    pairs = sorted(comparisons.select("method_a", "method_b").unique().rows())
-    for wanted in (("capo", "sft"), ("sft", "capo")):
-        if wanted in pairs:
-            return wanted
-    return pairs[0] if pairs else None
+def _comparisons_section(data: ReportData) -> dict[str, Any]:
+    """Return what the sections on comparisons and on cautions about methods show."""
+    keys = choose_key_figures(data.metrics)
+    return {
+        "gain": findings.weigh_gain(data, keys) if keys else None,
+        "verdicts": comparison_tables.list_verdicts(data, keys),
+        "key_comparison": comparison_tables.tabulate_key_comparison(data, keys),
+        "comparisons": comparison_tables.tabulate_comparisons(data),
+        "differences_figure": result_figures.draw_differences(data, keys),
+        "style_distances": method_tables.tabulate_style_distances(data),
+        "exclusions": method_tables.tabulate_exclusions(data),
+        "retention_means": method_tables.tabulate_retention_means(data),
+        "retention": method_tables.tabulate_retention(data),
+        "profiles": method_tables.list_profiles(data),
+    }
 
 
 def _judge_section(data: ReportData) -> dict[str, Any]:

@@ -1,39 +1,42 @@
-"""Tables about the methods: every figure with interval, n and seeds; comparisons; what could not be read."""
+"""Tables about the methods: every figure with interval, n and seeds, and what could not be read."""
 
 from __future__ import annotations
 
 import polars as pl
 
-from capo_core.report.data import Difference, ReportData, is_finite, matching
-from capo_core.report.formats import (
-    format_difference,
-    format_interval,
-    format_percent,
-    is_measured,
-    plural,
-    write_p,
-)
+from capo_core.report.data import is_finite, matching
+from capo_core.report.formats import format_percent, is_measured, plural
+from capo_core.report.metric_terms import MetricTerm, metric_term, order_metrics
 from capo_core.report.tables import Cell, RowGroup, Table, build_table, count_cell, text_cell, value_cell
 from capo_core.report.terms import (
+    CLASSIFIER_TITLES,
     PARSE_TITLES,
-    MetricTerm,
+    SHUFFLED,
+    SURFACE,
     condition_title,
     decision_rank,
+    floor_of,
     method_class,
     method_title,
-    metric_term,
     order_conditions,
     order_methods,
-    order_metrics,
 )
 
-_BETTER = {"higher": "higher is closer", "lower": "lower is closer", "nearer one": "1 is the person's own"}
+_BETTER = {
+    "higher": "higher is closer",
+    "lower": "lower is closer",
+    "nearer one": "1 is the person's own",
+    "nearer half": ".5 is perfect",
+}
+
+VariantKey = tuple[str | None, str | None, str | None, int | None]
+"""Decision, condition, classifier and group size of a figure."""
 
 
 def tabulate_metrics(metrics: pl.DataFrame, annotator_id: str, caption: str) -> Table:
     """Return every figure of one annotator (or "all"): a group per metric, methods as columns.
 
-    A row is one combination of decision, condition and group size; a cell holds value, interval, n and seeds.
+    A row is one combination of decision, condition, classifier and group size; a cell holds value, interval, n, seeds.
     """
     own = metrics.filter(pl.col("annotator_id") == annotator_id)
     methods = order_methods(own["method"].to_list())
@@ -56,29 +59,34 @@ def tabulate_metrics(metrics: pl.DataFrame, annotator_id: str, caption: str) -> 
 def _metric_group(rows: pl.DataFrame, term: MetricTerm, methods: list[str]) -> RowGroup:
     """Return one metric's rows."""
     lines = []
-    for decision, condition, size in _row_keys(rows):
-        line = matching(rows, condition=condition, group_size=size)
+    several = rows["classifier"].drop_nulls().n_unique() > 1
+    for decision, condition, classifier, size in _row_keys(rows):
+        line = matching(rows, condition=condition, classifier=classifier, group_size=size)
         cells = (_metric_cell(matching(line, method=name), decision, term) for name in methods)
-        lines.append((Cell(describe_variant(decision, condition, size) or "all items"), *cells))
+        title = describe_variant(decision, condition, size, classifier if several else None)
+        lines.append((Cell(title or "all items"), *cells))
     direction = f" ({_BETTER[term.better]})" if term.better else ""
     return RowGroup(tuple(lines), term.title + direction, term.meaning)
 
 
-def _row_keys(rows: pl.DataFrame) -> list[tuple[str | None, str | None, int | None]]:
-    """Return (decision, condition, group size) of the rows shown, in order.
+def _row_keys(rows: pl.DataFrame) -> list[VariantKey]:
+    """Return the keys of the rows shown, in order.
 
     Rows without a decision (human text, majority label) stand beside those of every decision, not on their own.
     """
-    keys = set(rows.select("decision", "condition", "group_size").rows())
+    keys = set(rows.select("decision", "condition", "classifier", "group_size").rows())
     decided = {key[1:] for key in keys if key[0] is not None}
     kept = [key for key in keys if key[0] is not None or key[1:] not in decided]
     rank = {condition: i for i, condition in enumerate(order_conditions(key[1] for key in kept))}
-    return sorted(kept, key=lambda key: (rank[key[1]], decision_rank(key[0]), key[2] or 0))
+    return sorted(kept, key=lambda key: (rank[key[1]], key[2] != "ngrams", decision_rank(key[0]), key[3] or 0))
 
 
-def describe_variant(decision: str | None, condition: str | None, group_size: int | None) -> str:
-    """Return which figure of a metric this is, e.g. `k = 5, sampled, surface removed`."""
-    parts = [f"k = {group_size}" if group_size is not None else "", decision or "", condition_title(condition)]
+def describe_variant(
+    decision: str | None, condition: str | None, group_size: int | None, classifier: str | None = None
+) -> str:
+    """Return which figure of a metric this is, e.g. `k = 5, sampled, surface removed, by n-grams`."""
+    by = f"by {CLASSIFIER_TITLES.get(classifier, classifier)}" if classifier else ""
+    parts = [f"k = {group_size}" if group_size is not None else "", decision or "", condition_title(condition), by]
     return ", ".join(part for part in parts if part)
 
 
@@ -103,58 +111,15 @@ def _metric_cell(rows: pl.DataFrame, decision: str | None, term: MetricTerm) -> 
     return value_cell(row["value"], row["ci_low"], row["ci_high"], share=term.share, notes=[" · ".join(notes)])
 
 
-def tabulate_comparisons(data: ReportData) -> list[Table]:
-    """Return one table per pair of methods, CAPO and SFT first; an interval that includes 0 shows nothing."""
-    pairs = data.comparisons.select("method_a", "method_b").unique().rows()
-    pairs.sort(key=lambda pair: (set(pair) != {"capo", "sft"}, "capo" not in pair, pair))
-    return [_pair_table(matching(data.comparisons, method_a=a, method_b=b), a, b, data) for a, b in pairs]
+def narrow_to_leading(metrics: pl.DataFrame, group_size: int | None) -> pl.DataFrame:
+    """Return the rows without attribution of other group sizes, under reductions, or by other classifiers.
 
-
-def _pair_table(rows: pl.DataFrame, method_a: str, method_b: str, data: ReportData) -> Table:
-    """Return every comparison of two methods."""
-    rank = {name: i for i, name in enumerate(order_metrics(rows["metric"].to_list()))}
-    ordered = sorted(rows.iter_rows(named=True), key=lambda row: (rank[row["metric"]], *_variant_key(row)))
-    columns = ["Figure", "Difference", "p", "n", "Seeds", "Reading"]
-    caption = f"{method_title(method_a)} minus {method_title(method_b)}"
-    return build_table(caption, columns, [_comparison_row(row, data) for row in ordered])
-
-
-def _variant_key(row: dict) -> tuple[str, tuple[int, str], int]:
-    """Return what the rows of one metric are sorted by."""
-    return row["condition"] or "", decision_rank(row["decision"]), row["group_size"] or 0
-
-
-def _comparison_row(row: dict, data: ReportData) -> list[Cell]:
-    """Return the cells of one comparison."""
-    term = metric_term(row["metric"])
-    variant = describe_variant(row["decision"], row["condition"], row["group_size"])
-    notes = (format_interval(row["ci_low"], row["ci_high"], share=term.share) or "no interval",)
-    return [
-        Cell(term.title, (variant,) if variant else ()),
-        Cell(format_difference(row["difference"], share=term.share), notes, numeric=True)
-        if is_measured(row["difference"])
-        else Cell("not measured", style="absent"),
-        Cell(write_p(row["p_value"]) or "not tested", numeric=True),
-        count_cell(row["n"]),
-        count_cell(row["n_seeds"]),
-        read_difference(row, term, 1 - data.config.evaluation.confidence),
-    ]
-
-
-def read_difference(row: dict, term: MetricTerm, alpha: float) -> Cell:
-    """Return what a comparison shows in words: which method is higher, or that no difference is shown."""
-    if not is_measured(row["difference"]):
-        return text_cell(None)
-    difference = Difference(row["difference"], row["ci_low"], row["ci_high"], row["p_value"], row["n"], row["n_seeds"])
-    if not difference.is_shown(alpha):
-        return Cell("no difference shown", style="quiet")
-    first, second = method_title(row["method_a"]), method_title(row["method_b"])
-    higher, lower = (first, second) if row["difference"] > 0 else (second, first)
-    if term.better == "higher":
-        return Cell(f"{higher} closer", style="strong")
-    if term.better == "lower":
-        return Cell(f"{lower} closer", style="strong")
-    return Cell(f"{higher} higher", style="strong")
+    What a table per annotator holds: the mean over annotators has its figures under every variant.
+    """
+    attribution = pl.col("metric").str.starts_with("attribution_")
+    plain = pl.col("condition").is_in(["raw", SURFACE, SHUFFLED, floor_of(SURFACE)])
+    leading = plain & (pl.col("classifier") == "ngrams") & pl.col("group_size").eq_missing(pl.lit(group_size))
+    return metrics.filter(~attribution | leading)
 
 
 def tabulate_reading(generations: pl.DataFrame) -> Table:

@@ -8,26 +8,32 @@ import polars as pl
 
 from capo_core.report.data import Difference, Estimate, ReportData, is_finite
 from capo_core.report.findings import (
-    ATTRIBUTION,
-    GENERATED,
     Finding,
-    Headline,
-    choose_headline,
+    format_test,
     list_findings,
     quote,
     say_difference,
+    weigh_gain,
 )
 from capo_core.report.formats import (
     NOT_MEASURED,
     format_count,
     format_difference,
     format_interval,
-    format_p,
     format_value,
     join_and,
     plural,
 )
-from capo_core.report.terms import EXPECTED_METRICS, method_title, metric_term, order_methods, order_metrics
+from capo_core.report.key_figures import ATTRIBUTION, KeyFigures, choose_key_figures
+from capo_core.report.metric_terms import EXPECTED_METRICS, ORDINAL_ONLY, metric_term, order_metrics
+from capo_core.report.terms import GENERATED, condition_title, floor_of, method_title
+
+_GAIN_IN_SHORT = {
+    "caricature": "The gain goes with a greater distance from the person's own text",
+    "closer": "Its text is also shown closer to the person's own",
+    "undecided": "A greater distance from the person's own text is not shown",
+    "unmeasured": "Its distance from the person's own text was not measured",
+}
 
 
 @dataclass(frozen=True)
@@ -62,55 +68,64 @@ class Summary:
 
 def summarise(data: ReportData) -> Summary:
     """Return the first page's text and figures."""
-    main = choose_headline(data)
+    keys = choose_key_figures(data.metrics)
     findings, cautions = tuple(list_findings(data)), tuple(list_cautions(data))
-    if main is None:
+    if keys is None:
         headline = "How well the imitations can be attributed to the people imitated was not measured."
         return Summary(headline, (), "", findings, cautions)
-    decision = f", {main.decision}" if main.decision else ""
+    decision = f", {keys.decision}" if keys.decision else ""
     note = (
-        f"Share of groups of {main.group_size} explanations that a classifier, trained on human text only, gives to "
-        f"the person imitated{decision}, as written; {data.confidence_percent} intervals."
+        f"Share of groups of {keys.group_size} explanations that a classifier, trained on human text only, gives to "
+        f"the person imitated{decision}, {condition_title(keys.condition)}; {data.confidence_percent} intervals. "
+        "“Told apart” is how well a classifier tells the text from the person's own: .5 is perfect."
     )
-    return Summary(say_headline(data, main), build_tiles(data, main), note, findings, cautions)
+    return Summary(say_headline(data, keys), build_tiles(data, keys), note, findings, cautions)
 
 
-def say_headline(data: ReportData, main: Headline) -> str:
-    """Return the sentence to remember: what CAPO changed over SFT, or that no change is shown."""
-    sft, capo = main.find(data, "sft"), main.find(data, "capo")
-    if sft and capo:
-        return (
-            f"Attribution of groups of {main.group_size} to the person imitated: SFT {quote(sft)}, CAPO {quote(capo)}; "
-            f"{say_difference(data, main.compare(data), 'CAPO', 'SFT')}."
+def say_headline(data: ReportData, keys: KeyFigures) -> str:
+    """Return the sentence to remember: what CAPO changed over SFT beside its distance, or that no change is shown."""
+    found = {name: e for name in GENERATED if (e := keys.leading.find(data.metrics, name))}
+    how = "" if keys.condition == "raw" else f" ({condition_title(keys.condition)})"
+    opening = f"Attribution of groups of {keys.group_size}{how} to the person imitated"
+    if "sft" in found and "capo" in found:
+        said = say_difference(data, keys.leading.compare(data.comparisons), "CAPO", "SFT")
+        price = _GAIN_IN_SHORT.get(weigh_gain(data, keys).kind)
+        return f"{opening}: SFT {quote(found['sft'])}, CAPO {quote(found['capo'])}; {said}." + (
+            f" {price}." if price else ""
         )
-    measured = [f"{method_title(m)} {quote(e)}" for m in order_methods(GENERATED) if (e := main.find(data, m))]
-    missing = join_and([name for name, found in (("SFT", sft), ("CAPO", capo)) if not found])
-    figures = join_and(measured) or NOT_MEASURED
+    figures = join_and([f"{method_title(name)} {quote(estimate)}" for name, estimate in found.items()]) or NOT_MEASURED
+    missing = join_and([method_title(name) for name in ("sft", "capo") if name not in found])
+    return f"{opening}: {figures}. {missing}: not measured, so CAPO and SFT are not compared."
+
+
+def build_tiles(data: ReportData, keys: KeyFigures) -> tuple[Tile, ...]:
+    """Return the main figures: ceiling, SFT, CAPO, their difference, floor; distances stand beside attribution."""
+    told = keys.told_apart(keys.condition)
+    apart = {name: _say_apart(told.find(data.metrics, name)) for name in ("human", "sft", "capo")}
     return (
-        f"Attribution of groups of {main.group_size} to the person imitated: {figures}. "
-        f"{missing}: not measured, so CAPO and SFT are not compared."
+        _tile("Human text (ceiling)", keys.leading.find(data.metrics, "human"), "human", apart["human"]),
+        _tile("SFT", keys.leading.find(data.metrics, "sft"), "sft", apart["sft"]),
+        _tile("CAPO", keys.leading.find(data.metrics, "capo"), "capo", apart["capo"]),
+        _difference_tile(data, keys.leading.compare(data.comparisons)),
+        _tile("Authors shuffled (floor)", keys.leading.floor().find(data.metrics, "human"), "floor"),
     )
 
 
-def build_tiles(data: ReportData, main: Headline) -> tuple[Tile, ...]:
-    """Return the main figures: ceiling, SFT, CAPO, their difference, floor."""
-    return (
-        _tile("Human text (ceiling)", main.find(data, "human"), "human"),
-        _tile("SFT", main.find(data, "sft"), "sft"),
-        _tile("CAPO", main.find(data, "capo"), "capo"),
-        _difference_tile(data, main.compare(data)),
-        _tile("Authors shuffled (floor)", main.find(data, "human", "shuffled"), "floor"),
-    )
+def _say_apart(estimate: Estimate | None) -> str:
+    """Return how well a method's text is told from the person's own."""
+    if estimate is None:
+        return f"told apart: {NOT_MEASURED}"
+    return f"told apart {format_value(estimate.value, share=True)}"
 
 
-def _tile(title: str, estimate: Estimate | None, style: str) -> Tile:
-    """Return an estimate as a tile."""
+def _tile(title: str, estimate: Estimate | None, style: str, beside: str = "") -> Tile:
+    """Return an estimate as a tile, with what must stand beside it."""
     if estimate is None:
         return Tile(title, NOT_MEASURED, "", "", "absent")
     interval = format_interval(estimate.low, estimate.high, share=True) or "no interval"
     n = "" if estimate.n is None else f"n {format_count(estimate.n)}"
     seeds = "" if estimate.n_seeds is None else plural(estimate.n_seeds, "seed")
-    note = " · ".join(part for part in (n, seeds) if part)
+    note = " · ".join(part for part in (beside, n, seeds) if part)
     return Tile(title, format_value(estimate.value, share=True), interval, note, style)
 
 
@@ -122,7 +137,7 @@ def _difference_tile(data: ReportData, difference: Difference | None) -> Tile:
     value = format_difference(difference.value, share=True)
     interval = format_interval(difference.low, difference.high, share=True) or "no interval"
     if difference.is_shown(1 - data.config.evaluation.confidence):
-        return Tile(title, value, interval, format_p(difference.p_value), "accent")
+        return Tile(title, value, interval, format_test(difference), "accent")
     return Tile(title, value, interval, "no difference shown", "quiet")
 
 
@@ -142,6 +157,8 @@ def list_cautions(data: ReportData) -> list[str]:
         )
     if n_cut := data.generations.filter(pl.col("truncated")).height:
         cautions.append(f"{n_cut:,} of {responses} were cut at the limit of tokens.")
+    if n_left_out := data.exclusions.height:
+        cautions.append(f"{plural(n_left_out, 'exclusion')} by rule; they are listed under the results.")
     if data.config.corpus.max_items is not None:
         cautions.append(f"The corpus was sampled down to at most {plural(data.config.corpus.max_items, 'item')}.")
     return cautions
@@ -156,18 +173,21 @@ def list_unmeasured(data: ReportData) -> list[str]:
     measured = set(known.select("metric", "condition").rows())
     names = {metric for metric, _ in measured}
     ordinal = data.config.task.labels.level == "ordinal"
-    wanted = {name for name in EXPECTED_METRICS if ordinal or name != "ordinal_distance"} | set(
-        asked["metric"].to_list()
-    )
+    expected = {*EXPECTED_METRICS, *asked["metric"].to_list()}
+    wanted = {name for name in expected if ordinal or name not in ORDINAL_ONLY}
     missing = [metric_term(name).title for name in order_metrics(wanted - names)]
     if ATTRIBUTION in names:
         controls = {
             "surface_normalised": "attribution with the surface removed",
-            "shuffled": "the shuffled floor of attribution",
+            floor_of("raw"): "the shuffled floor of attribution",
         }
         missing += [title for condition, title in controls.items() if (ATTRIBUTION, condition) not in measured]
     if data.stability.filter(is_finite("accuracy")).is_empty():
         missing.append("stability of the people's style")
+    if data.convergence_fits.is_empty():
+        missing.append("how the figures settle with more annotations")
+    if data.retention.is_empty() and data.training_logs:
+        missing.append("what the adapters leave of the base model")
     if data.agreement.filter(is_finite("value")).is_empty():
         missing.append("agreement between annotators")
     return missing

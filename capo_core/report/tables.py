@@ -77,11 +77,13 @@ def value_cell(
     return Cell(format_value(value, share=share), (interval, *notes), numeric=True)
 
 
-def heat_cell(value: float | None, *, text: str, notes: tuple[str, ...] = (), maximum: float = 1.0) -> Cell:
-    """Return a cell whose ground deepens in ten steps from 0 to `maximum`; negative values stay on plain ground."""
+def heat_cell(
+    value: float | None, *, text: str, notes: tuple[str, ...] = (), minimum: float = 0.0, maximum: float = 1.0
+) -> Cell:
+    """Return a cell whose ground deepens in ten steps from `minimum` to `maximum`; lesser values have plain ground."""
     if value is None or not is_measured(value):
         return Cell(NOT_MEASURED, notes, style="absent")
-    step = round(10 * min(max(value / maximum, 0.0), 1.0))
+    step = round(10 * min(max((value - minimum) / (maximum - minimum), 0.0), 1.0)) if maximum > minimum else 0
     return Cell(text, notes, style=f"heat heat-{step}", numeric=True)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from capo_core.report import ReportData
+from capo_core.report import ReportData, StyleData
 from schemas import frames
 from schemas.config import ExperimentConfig
 
@@ -28,6 +28,7 @@ def metric_row(
     annotator: str = "all",
     decision: str | None = "sampled",
     condition: str | None = None,
+    classifier: str | None = None,
     size: int | None = None,
     width: float = 0.05,
     n: int = 100,
@@ -35,7 +36,7 @@ def metric_row(
 ) -> tuple:
     """Return a METRICS row with an interval of `width` to either side."""
     ends = (None, None) if value is None else (value - width, value + width)
-    return (method, annotator, decision, metric, condition, size, value, *ends, n, n_seeds)
+    return (method, annotator, decision, metric, condition, classifier, size, value, *ends, n, n_seeds)
 
 
 def attribution_rows(annotator: str = "all") -> list[tuple]:
@@ -44,29 +45,55 @@ def attribution_rows(annotator: str = "all") -> list[tuple]:
         ("human", None, "raw", 0.93),
         ("human", None, "surface_normalised", 0.86),
         ("human", None, "shuffled", 0.27),
+        ("human", None, "shuffled:surface_normalised", 0.26),
         ("sft", "sampled", "raw", 0.71),
         ("sft", "sampled", "surface_normalised", 0.62),
         ("capo", "sampled", "raw", 0.87),
         ("capo", "sampled", "surface_normalised", 0.78),
     ]
+    keys = {"annotator": annotator, "classifier": "ngrams", "size": 5}
+    return [metric_row(m, "attribution_accuracy", v, decision=d, condition=c, **keys) for m, d, c, v in figures]
+
+
+def distance_rows(annotator: str = "all") -> list[tuple]:
+    """Return told apart human .5, SFT .8, CAPO .9; style distance own .2, others .9, SFT .5, CAPO .7; length 1, 1.5."""
+    apart = {"condition": "surface_normalised", "classifier": "ngrams", "annotator": annotator}
+    plain = {"annotator": annotator}
     return [
-        metric_row(m, "attribution_accuracy", v, annotator=annotator, decision=d, condition=c, size=5)
-        for m, d, c, v in figures
+        metric_row("human", "distinguishability", 0.5, decision=None, **apart),
+        metric_row("sft", "distinguishability", 0.8, **apart),
+        metric_row("capo", "distinguishability", 0.9, **apart),
+        metric_row("human", "style_distance", 0.2, decision=None, condition="split_half", **plain),
+        metric_row("human", "style_distance", 0.9, decision=None, condition="other_annotator", **plain),
+        metric_row("sft", "style_distance", 0.5, **plain),
+        metric_row("capo", "style_distance", 0.7, **plain),
+        metric_row("sft", "length_ratio", 1.0, **plain),
+        metric_row("capo", "length_ratio", 1.5, **plain),
     ]
 
 
 def comparison_row(
     a: str, b: str, metric: str, difference: float | None, low: float | None, high: float | None, **keys: Any
 ) -> tuple:
-    """Return a COMPARISONS row; keys: decision, condition, size, p."""
-    known = {"decision": "sampled", "condition": None, "size": None, "p": 0.01, **keys}
-    place = (known["decision"], metric, known["condition"], known["size"])
-    return (a, b, *place, difference, low, high, known["p"], 100, 1)
+    """Return a COMPARISONS row; keys: decision, condition, classifier, size, effect, p, holm."""
+    unset = dict.fromkeys(("condition", "classifier", "size", "effect", "holm"))
+    known = {"decision": "sampled", "p": 0.01, **unset, **keys}
+    place = (known["decision"], metric, known["condition"], known["classifier"], known["size"])
+    return (a, b, *place, difference, low, high, known["effect"], known["p"], known["holm"], 100, 1)
 
 
-def attribution_comparison(difference: float | None, low: float | None, high: float | None, p: float | None) -> tuple:
-    """Return CAPO minus SFT for the attribution of groups of 5, as written."""
-    return comparison_row("capo", "sft", "attribution_accuracy", difference, low, high, condition="raw", size=5, p=p)
+def attribution_comparison(
+    difference: float | None, low: float | None, high: float | None, p: float | None, holm: float | None = None
+) -> tuple:
+    """Return CAPO minus SFT for the attribution of groups of 5, surface removed."""
+    keys: dict[str, Any] = {"condition": "surface_normalised", "classifier": "ngrams", "size": 5, "p": p, "holm": holm}
+    return comparison_row("capo", "sft", "attribution_accuracy", difference, low, high, **keys)
+
+
+def apart_comparison(difference: float, low: float, high: float, p: float = 0.01) -> tuple:
+    """Return CAPO minus SFT in how well the text is told from the person's, surface removed."""
+    keys: dict[str, Any] = {"condition": "surface_normalised", "classifier": "ngrams", "p": p}
+    return comparison_row("capo", "sft", "distinguishability", difference, low, high, **keys)
 
 
 def make_corpus(people: tuple[str, ...] = PEOPLE, explanation: str = "Because it says so.") -> pl.DataFrame:
@@ -117,17 +144,69 @@ def make_config(**changes: Any) -> ExperimentConfig:
 
 
 def make_stability() -> pl.DataFrame:
-    """Return a curve of two sizes with its floor."""
-    rows = [
-        ("none", "none", condition, size, accuracy, accuracy - 0.1, accuracy + 0.05, 40, 4, 3, 0.5)
-        for condition, size, accuracy in (
-            ("human", 1, 0.7),
-            ("human", 5, 0.9),
-            ("shuffled", 1, 0.5),
-            ("shuffled", 5, 0.52),
+    """Return a curve of two sizes with its floor, and the same with the label never seen, for all labels and one."""
+    rows = []
+    for condition, stratum, size, accuracy in (
+        ("human", None, 1, 0.7),
+        ("human", None, 5, 0.9),
+        ("shuffled", None, 1, 0.5),
+        ("shuffled", None, 5, 0.52),
+        ("label_left_out", None, 5, 0.8),
+        ("label_left_out", "yes", 5, 0.75),
+    ):
+        p = None if condition == "shuffled" else 0.004
+        figures = (accuracy, accuracy - 0.1, accuracy + 0.05, p, 40, 4, 3, 0.5)
+        rows.append(("none", "surface", "ngrams", condition, stratum, size, *figures))
+    return frame(rows, frames.STABILITY)
+
+
+def make_stability_annotators(people: tuple[str, ...] = PEOPLE) -> pl.DataFrame:
+    """Return each person's accuracy for groups of 5."""
+    rows = [("none", "surface", "ngrams", person, 5, 0.9, 0.8, 0.95, 4) for person in people]
+    return frame(rows, frames.STABILITY_BY_ANNOTATOR)
+
+
+def make_style(people: tuple[str, ...] = PEOPLE, text: str = "Because.") -> StyleData:
+    """Return two features, of which words differ by annotator and commas do not, and each person's profile."""
+    features = [
+        ("words", "words", "Number of words.", 0.4, 0.2, 0.1, 0.3, 0.35, 0.0001, 0.0002, 0.95, 8, 10_000),
+        ("comma_rate", "share", "Commas.", 0.05, 0.2, 0.0, 0.75, 0.01, 0.4, 0.4, 0.3, 8, 10_000),
+    ]
+    kinds = ("split_half", "batch_to_batch")
+    own = [
+        row
+        for person in people
+        for row in (
+            (person, "words", "words", 12.0, 6.0, 1.2, 0.9, 1.5, 0.001),
+            (person, "comma_rate", "share", 0.1, 0.1, 0.0, -0.2, 0.2, 1.0),
         )
     ]
-    return frame(rows, frames.STABILITY)
+    return StyleData(
+        features=frame(features, frames.FEATURE_TESTS),
+        reliability=frame([(p, k, 0.9, 0.8, 0.95, 0.01, 4, 100) for p in people for k in kinds], frames.RELIABILITY),
+        annotators=frame(own, frames.STYLE_FEATURES),
+        words=frame([(person, f"{text} word", 4.5, 20, 1) for person in people], frames.STYLE_WORDS),
+        examples=frame([(person, ITEMS[0], "yes", text, -0.1) for person in people], frames.STYLE_EXAMPLES),
+    )
+
+
+def make_convergence() -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return α at two sizes, with its fit and advice."""
+    rows = [
+        ("krippendorff_alpha_nominal", "items", 10, 0.4, 0.1, 0.2, 0.6, 20, 0.4, 0.4),
+        ("krippendorff_alpha_nominal", "items", 40, 0.45, None, None, None, 1, 0.45, 0.2),
+    ]
+    fit = ("krippendorff_alpha_nominal", "items", "mean = .5 - .3 n^-.5", 0.5, 0.01, 40, 0.2, 0.1, 160)
+    advice = "about 120 more annotations per annotator would bring the interval under .10"
+    return frame(rows, frames.CONVERGENCE), frame([(*fit, advice)], frames.CONVERGENCE_FITS)
+
+
+def make_cross_attribution(people: tuple[str, ...] = PEOPLE) -> pl.DataFrame:
+    """Return CAPO's matrix: .9 on the diagonal."""
+    keys = ("capo", "sampled", "surface_normalised", "ngrams", 5)
+    share = 0.1 / (len(people) - 1)
+    rows = [(*keys, a, b, 0.9 if a == b else share, 0.8 if a == b else share, 1) for a in people for b in people]
+    return frame(rows, frames.CROSS_ATTRIBUTION)
 
 
 def make_training_log() -> pl.DataFrame:
@@ -153,11 +232,26 @@ def make_data(**changes: Any) -> ReportData:
             ],
             frames.AGREEMENT,
         ),
+        item_labels=frame(
+            [(ITEMS[0], 2, [{"label": "yes", "n": 1}, {"label": "no", "n": 1}], 1.0)], frames.ITEM_LABELS
+        ),
+        subjectivity=frame([("latent_pattern", "manifest", "α is .41.")], frames.SUBJECTIVITY),
+        convergence=make_convergence()[0],
+        convergence_fits=make_convergence()[1],
         stability=make_stability(),
+        stability_annotators=make_stability_annotators(),
+        style=make_style(),
         training_logs=[("sft", "ada", 13, make_training_log()), ("sft", "ben", 13, make_training_log())],
         pair_counts={"pairs by relation": {"same_label": 5, "different_label": 7}},
-        metrics=frame([row for who in ("all", *PEOPLE) for row in attribution_rows(who)], frames.METRICS),
+        metrics=frame(
+            [row for who in ("all", *PEOPLE) for row in (*attribution_rows(who), *distance_rows(who))], frames.METRICS
+        ),
         comparisons=frame([attribution_comparison(0.16, 0.08, 0.24, 0.003)], frames.COMPARISONS),
+        style_distances=frame([("capo", "sampled", "ada", "words", 0.7, 0.9, 0.2, 2, 2)], frames.STYLE_DISTANCES),
+        cross_attribution=make_cross_attribution(),
+        exclusions=frame([("zero_shot", "sampled", "ada", "too few readable", 0.25, 0.5)], frames.EXCLUSIONS),
+        retention=frame([("sft", "ada", 13, "neutral_perplexity", 20.0, 22.0, 1.1, 1.05, 1.15, 24)], frames.RETENTION),
+        value_profiles=frame([("ada", 13, "Short and plain.", 50, 900, 20, True)], frames.VALUE_PROFILES),
         judge_metrics=None,
         generations=make_generations(),
         ratings_metrics=None,
@@ -178,11 +272,28 @@ def empty_data() -> ReportData:
         annotations_counts={},
         quarantine=frames.empty(frames.QUARANTINE),
         agreement=frames.empty(frames.AGREEMENT),
+        item_labels=frames.empty(frames.ITEM_LABELS),
+        subjectivity=frames.empty(frames.SUBJECTIVITY),
+        convergence=frames.empty(frames.CONVERGENCE),
+        convergence_fits=frames.empty(frames.CONVERGENCE_FITS),
         stability=frames.empty(frames.STABILITY),
+        stability_annotators=frames.empty(frames.STABILITY_BY_ANNOTATOR),
+        style=StyleData(
+            frames.empty(frames.FEATURE_TESTS),
+            frames.empty(frames.RELIABILITY),
+            frames.empty(frames.STYLE_FEATURES),
+            frames.empty(frames.STYLE_WORDS),
+            frames.empty(frames.STYLE_EXAMPLES),
+        ),
         training_logs=[],
         pair_counts={},
         metrics=frames.empty(frames.METRICS),
         comparisons=frames.empty(frames.COMPARISONS),
+        style_distances=frames.empty(frames.STYLE_DISTANCES),
+        cross_attribution=frames.empty(frames.CROSS_ATTRIBUTION),
+        exclusions=frames.empty(frames.EXCLUSIONS),
+        retention=frames.empty(frames.RETENTION),
+        value_profiles=frames.empty(frames.VALUE_PROFILES),
         generations=frames.empty(frames.GENERATIONS),
         provenance={},
     )

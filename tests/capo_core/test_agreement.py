@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
+from typing import Literal
 
 import krippendorff
 import numpy as np
@@ -12,12 +13,19 @@ import polars as pl
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from capo_core.agreement import Level, agreement_table, count_multiple_label_slots, krippendorff_alpha
+from capo_core.agreement import (
+    Level,
+    agreement_table,
+    cohen_kappa,
+    count_multiple_label_slots,
+    krippendorff_alpha,
+    percent_agreement,
+)
 from capo_core.errors import CorpusError
 from capo_core.evaluation.significance import percentile_interval, resample_counts
 from schemas.frames import AGREEMENT
 
-LEVELS: tuple[Level, ...] = ("nominal", "ordinal", "interval")
+LEVELS: tuple[Literal["nominal", "ordinal", "interval"], ...] = ("nominal", "ordinal", "interval")
 
 
 def labelled(matrix: Sequence[Sequence[object]]) -> pl.DataFrame:
@@ -68,6 +76,74 @@ def test_kappa_and_percent_agreement_of_four_items_by_hand() -> None:
     assert one(table, "percent_agreement")["value"] == pytest.approx(0.75)
 
 
+def test_quadratic_kappa_of_three_items_by_hand() -> None:
+    # a says 1 2 3, b says 1 3 3. Observed Σ(a - b)² / 3 = 1/3. Expected over all nine pairs: a = 1: 0 + 4 + 4,
+    # a = 2: 1 + 1 + 1, a = 3: 4 + 0 + 0, so 15/9. κ = 1 - (1/3) / (15/9) = 1 - 1/5.
+    frame = labelled([[1, 1], [2, 3], [3, 3]])
+    table = agreement_table(frame, "ordinal", n_bootstrap=100, seed=1)
+    assert one(table, "cohen_kappa_quadratic", "a0", "a1")["value"] == pytest.approx(0.8)
+    assert cohen_kappa(frame, "a0", "a1", weights="quadratic") == pytest.approx(0.8)
+
+
+def test_nominal_labels_have_no_quadratic_kappa() -> None:
+    table = agreement_table(labelled(FOUR), "nominal", n_bootstrap=100, seed=1)
+    assert "cohen_kappa_quadratic" not in table["metric"].to_list()
+
+
+def test_single_figures_are_those_of_the_table() -> None:
+    assert cohen_kappa(labelled(FOUR), "a0", "a1") == pytest.approx(0.5)
+    assert percent_agreement(labelled(FOUR)) == pytest.approx(0.75)
+    assert math.isnan(percent_agreement(labelled([["x", None], [None, "y"]])))
+    with pytest.raises(CorpusError, match=r"no annotator.*a7"):
+        cohen_kappa(labelled(FOUR), "a0", "a7")
+
+
+def test_mean_entropy_of_four_items_by_hand() -> None:
+    # Entropies 0, 1, 0, 0 bits; two labels of two annotators allow at most 1 bit.
+    table = agreement_table(labelled(FOUR), "nominal", n_bootstrap=100, seed=1)
+    assert one(table, "label_entropy")["value"] == pytest.approx(0.25)
+    assert one(table, "label_entropy_normalised")["value"] == pytest.approx(0.25)
+    assert (one(table, "label_entropy")["n_items"], one(table, "label_entropy")["n_annotations"]) == (4, 8)
+
+
+def test_entropy_of_single_labels_is_no_evidence_of_agreement() -> None:
+    table = agreement_table(labelled([*FOUR, ["x", None], [None, "y"]]), "nominal", n_bootstrap=100, seed=1)
+    assert one(table, "label_entropy")["value"] == pytest.approx(0.25)
+    assert one(table, "label_entropy")["n_items"] == 4
+
+
+def test_divergence_is_measured_on_shared_items_only() -> None:
+    # Shared: a0 says x x, a1 says x y: H(3/4, 1/4) - H(1/2, 1/2) / 2 = .311278. a1's other items do not count.
+    matrix = [["x", "x"], ["x", "y"], [None, "y"], [None, "y"]]
+    row = one(agreement_table(labelled(matrix), "nominal", n_bootstrap=100, seed=1), "label_jsd", "a0", "a1")
+    assert row["value"] == pytest.approx(0.311278, abs=1e-6)
+    assert (row["n_items"], row["n_annotations"]) == (2, 4)
+
+
+def _skewed(seed: int, share_of_last: float) -> list[list[object]]:
+    """Return 200 items of four annotators who say x half the time, the last one with another share."""
+    rng = np.random.default_rng(seed)
+    says_x = rng.random((200, 4)) < np.array([0.5, 0.5, 0.5, share_of_last])
+    return [["x" if x else "y" for x in row] for row in says_x]
+
+
+def test_divergence_of_like_annotators_lies_at_its_floor_and_of_unlike_ones_above() -> None:
+    like = agreement_table(labelled(_skewed(1, 0.5)), "nominal", n_bootstrap=200, seed=1)
+    floor = one(like, "label_jsd_shuffled")
+    assert floor["ci_low"] <= one(like, "label_jsd")["value"] <= floor["ci_high"]
+    unlike = agreement_table(labelled(_skewed(1, 0.9)), "nominal", n_bootstrap=200, seed=1)
+    assert one(unlike, "label_jsd")["ci_low"] > one(unlike, "label_jsd_shuffled")["ci_high"]
+
+
+def test_interval_of_a_divergence_holds_its_value() -> None:
+    # Resampling adds divergence, most with many labels: without the bias taken out, the value of two people who use
+    # eleven scores alike lies below its own interval.
+    scores = np.random.default_rng(2).integers(11, size=(60, 2)).tolist()
+    table = agreement_table(labelled(scores), "nominal", n_bootstrap=300, seed=1)
+    row = one(table, "label_jsd", "a0", "a1")
+    assert row["ci_low"] < row["value"] < row["ci_high"]
+
+
 def test_percent_agreement_over_three_annotators_counts_pairs_of_labels() -> None:
     # Item 1: x x y, one of three pairs agrees; item 2: x x, one of one. 2 / 4.
     table = agreement_table(labelled([["x", "x", "y"], ["x", None, "x"]]), "nominal", n_bootstrap=100, seed=1)
@@ -78,7 +154,7 @@ def test_percent_agreement_over_three_annotators_counts_pairs_of_labels() -> Non
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("seed", range(5))
-def test_alpha_equals_the_krippendorff_package(level: Level, seed: int) -> None:
+def test_alpha_equals_the_krippendorff_package(level: Literal["nominal", "ordinal", "interval"], seed: int) -> None:
     matrix = random_matrix(seed)
     data = np.array([[np.nan if x is None else x for x in row] for row in matrix], dtype=float).T
     expected = krippendorff.alpha(reliability_data=data, level_of_measurement=level)
@@ -89,12 +165,15 @@ def test_alpha_equals_the_krippendorff_package(level: Level, seed: int) -> None:
 def test_kappa_equals_scikit_learn(seed: int) -> None:
     matrix = random_matrix(seed)
     table = agreement_table(labelled(matrix), "nominal", n_bootstrap=100, seed=1)
+    ordinal = agreement_table(labelled(matrix), "ordinal", n_bootstrap=100, seed=1)
     for a in range(4):
         for b in range(a + 1, 4):
             both = [(row[a], row[b]) for row in matrix if row[a] is not None and row[b] is not None]
             row = one(table, "cohen_kappa", f"a{a}", f"a{b}")
             assert row["value"] == pytest.approx(cohen_kappa_score(*zip(*both, strict=True)), abs=1e-9)
             assert (row["n_items"], row["n_annotations"]) == (len(both), 2 * len(both))
+            weighted = cohen_kappa_score(*zip(*both, strict=True), weights="quadratic", labels=list(range(-3, 4)))
+            assert one(ordinal, "cohen_kappa_quadratic", f"a{a}", f"a{b}")["value"] == pytest.approx(weighted, abs=1e-9)
 
 
 def test_ordinal_alpha_knows_ranks_only_and_interval_alpha_distances() -> None:
@@ -133,6 +212,10 @@ def test_ordinal_table_also_reports_nominal_and_interval() -> None:
         "krippendorff_alpha_nominal",
         "krippendorff_alpha_interval",
         "percent_agreement",
+        "label_entropy",
+        "label_entropy_normalised",
+        "label_jsd",
+        "label_jsd_shuffled",
     ]
     for level in LEVELS:
         expected = krippendorff_alpha(labelled(random_matrix(1)), level)
@@ -142,7 +225,7 @@ def test_ordinal_table_also_reports_nominal_and_interval() -> None:
 def test_table_has_the_columns_of_its_schema_and_intervals_around_values() -> None:
     table = agreement_table(labelled(random_matrix(2)), "interval", n_bootstrap=300, seed=1)
     assert table.schema == pl.Schema(AGREEMENT)
-    assert table.height == 4 + 2 * 6
+    assert table.height == 8 + 4 * 6  # κ, quadratic κ, percent agreement and divergence of six pairs
     assert (table["ci_low"] <= table["value"]).all()
     assert (table["value"] <= table["ci_high"]).all()
 

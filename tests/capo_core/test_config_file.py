@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from capo_core.config_file import load_config, to_yaml
 from capo_core.errors import ConfigError
@@ -22,6 +23,21 @@ def test_every_shipped_configuration_loads_and_survives_its_yaml_form(path: Path
     assert load_config(again) == config
 
 
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_every_shipped_configuration_names_every_field(path: Path) -> None:
+    written = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert _absent(written, load_config(path).model_dump(mode="json")) == []
+
+
+def _absent(written: dict, whole: dict, prefix: str = "") -> list[str]:
+    """Return the dotted keys of `whole` that `written` leaves to defaults."""
+    absent = [f"{prefix}{key}" for key in whole if key not in written]
+    for key in written.keys() & whole.keys():
+        if isinstance(whole[key], dict):
+            absent += _absent(written[key], whole[key], f"{prefix}{key}.")
+    return absent
+
+
 def test_configurations_ship_for_both_corpora_and_three_models() -> None:
     names = {(path.parent.name, path.stem) for path in SHIPPED}
     models = ("smollm2-135m", "qwen3-4b", "llama-3.2-3b")
@@ -32,12 +48,16 @@ def test_configurations_ship_for_both_corpora_and_three_models() -> None:
     ("override", "key", "allowed"),
     [
         ("capo.betta=1", "capo.betta", "beta, learning_rate"),
-        ("nope=1", "nope", "adapter, capo, corpus"),
+        ("nope=1", "nope", "adapter, capo, convergence, corpus"),
         ("judge.backend={type: openai, foo: 1}", "judge.backend.openai.foo", "base_url"),
         ("task.labels.minimum=1", "task.labels.nominal.minimum", "names, type"),
         ("capo.beta=-1", "capo.beta", "greater than 0"),
         ("corpus.format=xml", "corpus.format", "'varierr', 'lewidi' or 'table'"),
-        ("generation.methods=[sft, rlhf]", "generation.methods.1", "'zero_shot', 'history', 'sft' or 'capo'"),
+        (
+            "generation.methods=[sft, rlhf]",
+            "generation.methods.1",
+            "'history', 'profile', 'sft' or 'capo'",
+        ),
         ("splits.train=0.9", "splits", "must be 1"),
         ("seeds=[1, 1]", "(whole file)", "seeds must differ"),
         ("generation.methods=[zero_shot]", "(whole file)", "which generation.methods does not produce"),

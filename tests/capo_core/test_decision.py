@@ -6,7 +6,13 @@ import polars as pl
 import pytest
 from evaluation_material import NLI, QUICK, SCORES, corpus_frame, corpus_row, find, generation, generations_frame
 
-from capo_core.evaluation.decision import majority_label, score_decisions, score_majority, score_other_annotators
+from capo_core.evaluation.decision import (
+    median_label,
+    modal_label,
+    score_decisions,
+    score_majority,
+    score_other_annotators,
+)
 from capo_core.evaluation.scores import Resampling, Scores
 from capo_core.evaluation.tables import metric_rows, tabulate_metrics
 from capo_core.evaluation.targets import read_held_out, read_responses
@@ -120,11 +126,17 @@ def test_majority_floor_gives_everybody_his_commonest_training_label() -> None:
     assert (row["value"], row["decision"], row["n"], row["n_seeds"]) == (0.5, None, 2, 1)
 
 
-def test_majority_label_ties_go_to_the_first_of_the_task_and_medians_to_the_lower() -> None:
-    assert majority_label(["contradiction", "neutral"], NLI) == "neutral"
-    assert majority_label(["-3", "5", "0", "1"], SCORES) == "0"  # -3 0 1 5: the middle two are 0 and 1
-    assert majority_label(["-3", "5", "5"], SCORES) == "5"
-    assert majority_label([], NLI) is None
+def test_ties_of_the_mode_go_to_the_first_of_the_task_and_medians_to_the_lower() -> None:
+    assert modal_label(["contradiction", "neutral"], NLI) == "neutral"
+    assert modal_label(["5", "-3", "5", "0"], SCORES) == "5"
+    assert median_label(["-3", "5", "0", "1"], SCORES) == "0"  # -3 0 1 5: the middle two are 0 and 1
+    assert median_label(["-3", "5", "5"], SCORES) == "5"
+    assert modal_label([], NLI) is None
+    assert median_label([], SCORES) is None
+
+
+def test_nominal_labels_have_no_median() -> None:
+    assert median_label(["neutral", "neutral"], NLI) is None
 
 
 def test_annotator_without_training_labels_has_no_floor() -> None:
@@ -162,3 +174,60 @@ def test_ordinal_distance_of_nominal_labels_is_not_measured() -> None:
         decide(nli_corpus(), sft(dict(NLI_LABELS)), NLI), method="sft", metric="ordinal_distance", annotator_id="all"
     )
     assert (row["value"], row["ci_low"], row["ci_high"], row["n"]) == (None, None, None, 0)
+
+
+def test_ordinal_floor_is_the_mode_for_agreement_and_the_median_for_distance() -> None:
+    # Both trained on 5, 5, -5, -4, -3 (sorted -5 -4 -3 5 5): mode 5, median -3. Test labels: 5 and -3 for everybody.
+    train = [
+        corpus_row(f"r{n}", name, k, "x") for name in ("ana", "ben") for n, k in enumerate(["5", "5", "-5", "-4", "-3"])
+    ]
+    test = [corpus_row(item, name, k, "y", "test") for item, k in (("t", "5"), ("u", "-3")) for name in ("ana", "ben")]
+    rows = [generation("sft", "ana", "t", "0"), generation("sft", "ana", "u", "0")]
+    metrics = decide(corpus_frame([*train, *test]), rows, SCORES).filter(pl.col("method") == "majority")
+    # 5 is right on t. The median is 8 off on t and right on u: 4 of 10 (5 would be as far on u: 8, also 4).
+    assert find(metrics, metric="label_agreement", annotator_id="all")["value"] == 0.5
+    assert find(metrics, metric="ordinal_error", annotator_id="all")["value"] == 4.0
+    assert find(metrics, metric="ordinal_distance", annotator_id="all")["value"] == pytest.approx(0.4)
+    # Classes given: 5 (F1 = 2·1 / (2·1 + 1) = 2/3) and -3 (never answered: 0). Mean 1/3.
+    assert find(metrics, metric="macro_f1", annotator_id="all")["value"] == pytest.approx(1 / 3)
+
+
+def test_ordinal_floor_by_the_median_is_no_farther_than_by_the_mode() -> None:
+    # Trained on 5, 5, -5, -4, -3; the test labels are the same again: mean |.| to -3 is (8+8+2+1+0)/5 = 3.8, to 5 it
+    # would be (0+0+10+9+8)/5 = 5.4.
+    given = ["5", "5", "-5", "-4", "-3"]
+    train = [corpus_row(f"r{n}", name, k, "x") for name in ("ana", "ben") for n, k in enumerate(given)]
+    test = [corpus_row(f"t{n}", name, k, "y", "test") for name in ("ana", "ben") for n, k in enumerate(given)]
+    rows = [generation("sft", "ana", f"t{n}", "0") for n in range(5)]
+    metrics = decide(corpus_frame([*train, *test]), rows, SCORES)
+    assert find(metrics, method="majority", metric="ordinal_error", annotator_id="all")["value"] == pytest.approx(3.8)
+
+
+def test_ordinal_error_is_in_label_units() -> None:
+    truth = [corpus_row("t", name, "1", "y", "test") for name in ("ana", "ben")]
+    train = [corpus_row("r", name, "2", "x") for name in ("ana", "ben")]
+    metrics = decide(corpus_frame([*truth, *train]), [generation("sft", "ana", "t", "-3")], SCORES)
+    assert find(metrics, method="sft", metric="ordinal_error", annotator_id="ana")["value"] == 4.0
+    assert find(metrics, method="sft", metric="ordinal_error", annotator_id="ben")["value"] is None
+
+
+def test_macro_f1_of_others_leaves_the_person_out() -> None:
+    # ana E, N; ben C, N. For ana, ben's C misses E and his N is right: F1 0 and 1 over {E, N}. So for ben. Mean 1/2.
+    metrics = decide(nli_corpus(), sft(dict(NLI_LABELS)), NLI)
+    row = find(metrics, method="human", condition="other_annotator", metric="macro_f1", annotator_id="all")
+    assert (row["value"], row["n"], row["n_seeds"]) == (0.5, 2, 1)
+
+
+@pytest.mark.parametrize("decision", ["sampled", "greedy", "constrained"])
+def test_every_way_of_deciding_has_every_figure(decision: str) -> None:
+    rows = [row | {"decision": decision} for row in sft(dict(NLI_LABELS))]
+    metrics = decide(nli_corpus(), rows, NLI).filter((pl.col("method") == "sft") & (pl.col("annotator_id") == "all"))
+    values = dict(metrics.filter(pl.col("decision") == decision).select("metric", "value").iter_rows())
+    assert values == {
+        "parse_rate": 1.0,
+        "label_parse_rate": 1.0,
+        "label_agreement": 1.0,
+        "macro_f1": 1.0,
+        "ordinal_distance": None,
+        "ordinal_error": None,
+    }

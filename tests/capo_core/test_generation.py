@@ -38,8 +38,8 @@ from schemas.frames import GENERATIONS
 
 __all__ = ["one_thread", "smollm2", "tiny"]
 
-GREEDY = GenerationConfig(temperature=0.0, max_new_tokens=24, batch_size=4)
-SAMPLED = GenerationConfig(temperature=1.0, max_new_tokens=24, batch_size=4)
+GREEDY = GenerationConfig(decisions=("sampled", "constrained"), temperature=0.0, max_new_tokens=24, batch_size=4)
+SAMPLED = GREEDY.model_copy(update={"temperature": 1.0})
 
 
 @pytest.fixture(scope="module")
@@ -294,7 +294,7 @@ def test_bundled_model_answers_in_form_when_shown_examples(smollm2: ModelRef) ->
         for a, b, label in [("cat", "awake", "no"), ("dog", "asleep", "yes"), ("owl", "resting", "yes")]
     )
     asked = [GenerationRequest("i1", None, build_prompt(TASK, "The man sleeps.", "The man is awake.", history=history))]
-    config = GenerationConfig(temperature=0.0, max_new_tokens=32)
+    config = GenerationConfig(decisions=("sampled", "constrained"), temperature=0.0, max_new_tokens=32)
     found = generate_responses(policy, tokenizer, asked, TASK, config, seed=1, method="history")
     assert found["parse_status"].to_list() == ["ok", "ok"]
     assert not found["truncated"].any()

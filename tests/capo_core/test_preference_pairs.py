@@ -10,7 +10,7 @@ import pytest
 from capo_core.errors import CorpusError
 from capo_core.preference_pairs import build_demonstrations, build_preferences
 from capo_core.prompts import build_prompt
-from schemas.config import NominalLabels, TaskSpec
+from schemas.config import NominalLabels, PairConfig, PairStrategy, TaskSpec
 from schemas.frames import CORPUS, DEMONSTRATIONS, PAIR_DROPS, PREFERENCES
 
 NLI = TaskSpec(
@@ -21,6 +21,8 @@ NLI = TaskSpec(
     labels=NominalLabels(names=("entailment", "neutral", "contradiction")),
     multiple_labels=True,
 )
+
+ALL = PairConfig()
 
 ROWS = [
     # item, annotator, label, explanation, split
@@ -81,12 +83,12 @@ def test_tagged_prompts_name_the_annotator(corpus: pl.DataFrame) -> None:
     tagged = build_prompt(NLI, "Context of i1", "Statement of i1", annotator_tag="ada")
 
     assert build_demonstrations(corpus, "ada", NLI, tagged=True)["prompt"][0].to_list() == tagged
-    preferences, _ = build_preferences(corpus, "ada", NLI, "all", tagged=True)
+    preferences, _ = build_preferences(corpus, "ada", NLI, ALL, tagged=True)
     assert preferences["prompt"][0].to_list() == tagged
 
 
 def test_every_own_response_is_preferred_over_every_other_persons(corpus: pl.DataFrame) -> None:
-    preferences, drops = build_preferences(corpus, "ada", NLI, "all", tagged=False)
+    preferences, drops = build_preferences(corpus, "ada", NLI, ALL, tagged=False)
 
     columns = ["item_id", "chosen_label", "rejected_annotator_id", "rejected_label", "relation"]
     assert preferences.select(columns).rows() == [
@@ -118,7 +120,7 @@ def test_response_the_target_also_gave_under_another_label_is_never_rejected(cor
         .then(pl.when(pl.col("label") == "entailment").then(pl.lit("second")).otherwise(pl.lit("new")))
         .otherwise(pl.col("explanation"))
     )
-    preferences, drops = build_preferences(same, "ada", NLI, "all", tagged=False)
+    preferences, drops = build_preferences(same, "ada", NLI, ALL, tagged=False)
 
     assert preferences.filter(pl.col("item_id") == "i4")["rejected_label"].unique().to_list() == ["neutral"]
     assert drops.filter(pl.col("item_id") == "i4")["reason"].to_list() == ["identical_response"] * 2
@@ -126,24 +128,24 @@ def test_response_the_target_also_gave_under_another_label_is_never_rejected(cor
 
 def test_pair_never_joins_an_annotator_with_himself(corpus: pl.DataFrame) -> None:
     for annotator in ("ada", "ben", "cai"):
-        preferences, _ = build_preferences(corpus, annotator, NLI, "all", tagged=False)
+        preferences, _ = build_preferences(corpus, annotator, NLI, ALL, tagged=False)
         assert annotator not in preferences["rejected_annotator_id"]
         assert preferences["annotator_id"].unique().to_list() == [annotator]
 
 
-@pytest.mark.parametrize(("relation", "n_kept", "n_excluded"), [("same_label", 3, 3), ("different_label", 3, 3)])
+@pytest.mark.parametrize(("strategy", "n_kept", "n_excluded"), [("same_label", 3, 3), ("different_label", 3, 3)])
 def test_other_relation_is_dropped_with_its_reason(
-    corpus: pl.DataFrame, relation: str, n_kept: int, n_excluded: int
+    corpus: pl.DataFrame, strategy: PairStrategy, n_kept: int, n_excluded: int
 ) -> None:
-    preferences, drops = build_preferences(corpus, "ada", NLI, relation, tagged=False)  # pyright: ignore[reportArgumentType]
+    preferences, drops = build_preferences(corpus, "ada", NLI, PairConfig(strategy=strategy), tagged=False)
 
-    assert preferences["relation"].to_list() == [relation] * n_kept
+    assert preferences["relation"].to_list() == [strategy] * n_kept
     assert drops.filter(pl.col("reason") == "relation_excluded").height == n_excluded
     assert preferences.height + drops.height == 8  # i1: 3 pairs, i2: 1 without, i4: 2 × 2
 
 
 def test_test_items_enter_neither_pairs_nor_drops(corpus: pl.DataFrame) -> None:
-    preferences, drops = build_preferences(corpus, "ben", NLI, "same_label", tagged=False)
+    preferences, drops = build_preferences(corpus, "ben", NLI, PairConfig(strategy="same_label"), tagged=False)
 
     assert "i3" not in {*preferences["item_id"], *drops["item_id"]}
     assert "secret" not in str(preferences.to_dicts())
@@ -156,8 +158,8 @@ def test_result_does_not_depend_on_row_order(corpus: pl.DataFrame) -> None:
         build_demonstrations(shuffled, "ada", NLI, tagged=False)
     )
     for one, other in zip(
-        build_preferences(corpus, "ada", NLI, "all", tagged=False),
-        build_preferences(shuffled, "ada", NLI, "all", tagged=False),
+        build_preferences(corpus, "ada", NLI, ALL, tagged=False),
+        build_preferences(shuffled, "ada", NLI, ALL, tagged=False),
         strict=True,
     ):
         assert one.equals(other)
@@ -166,7 +168,7 @@ def test_result_does_not_depend_on_row_order(corpus: pl.DataFrame) -> None:
 def test_unknown_annotator_is_an_error_that_names_the_known(corpus: pl.DataFrame) -> None:
     for build in (
         lambda: build_demonstrations(corpus, "eve", NLI, tagged=False),
-        lambda: build_preferences(corpus, "eve", NLI, "all", tagged=False),
+        lambda: build_preferences(corpus, "eve", NLI, ALL, tagged=False),
     ):
         with pytest.raises(CorpusError, match=r"no annotator 'eve' in the corpus; known are ada, ben, cai"):
             build()
@@ -174,7 +176,7 @@ def test_unknown_annotator_is_an_error_that_names_the_known(corpus: pl.DataFrame
 
 def test_nobody_to_compare_with_leaves_typed_empty_pairs(corpus: pl.DataFrame) -> None:
     preferences, drops = build_preferences(
-        corpus.filter(pl.col("annotator_id") == "ada"), "ada", NLI, "all", tagged=False
+        corpus.filter(pl.col("annotator_id") == "ada"), "ada", NLI, ALL, tagged=False
     )
 
     assert preferences.is_empty()
@@ -186,7 +188,7 @@ def test_stored_tables_are_the_conversations_that_trl_reads(corpus: pl.DataFrame
     from datasets import Dataset
     from trl.data_utils import is_conversational
 
-    preferences, _ = build_preferences(corpus, "ada", NLI, "all", tagged=False)
+    preferences, _ = build_preferences(corpus, "ada", NLI, ALL, tagged=False)
     demonstrations = build_demonstrations(corpus, "ada", NLI, tagged=False)
     for name, frame, turns in (("p", preferences, ("chosen", "rejected")), ("d", demonstrations, ("completion",))):
         frame.write_parquet(tmp_path / f"{name}.parquet")

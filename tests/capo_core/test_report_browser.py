@@ -89,12 +89,14 @@ def test_ink_stands_out_in_light_and_dark(browser: Browser, page_file: Path) -> 
 
 def test_drawings_fill_their_panels_with_colours_of_the_page(browser: Browser, page_file: Path) -> None:
     visit = Visit(browser, page_file, 390)
+    for fold in visit.page.locator("details").all():
+        fold.evaluate("fold => { fold.open = true; }")
     for panel in visit.page.locator(".panel svg").all():
         box = panel.bounding_box()
         assert box is not None
         assert box["width"] > 250
         assert box["height"] > 50
-    stroke = visit.page.locator("#stability svg path[data-tip]").last.evaluate("dot => getComputedStyle(dot).stroke")
+    stroke = visit.page.locator("#summary svg path[data-tip]").first.evaluate("dot => getComputedStyle(dot).stroke")
     assert stroke == "rgb(28, 32, 38)"  # --human: #1c2026
     visit.page.close()
 
@@ -143,7 +145,7 @@ def test_filter_and_folds_work_from_the_keyboard(browser: Browser, page_file: Pa
     page.keyboard.press("a")
     assert page.locator("#filter-person").input_value() == "ada"
     assert page.locator(".example").count() == 2
-    fold = page.locator("#configuration details")
+    fold = page.locator("details#configuration")
     fold.locator("summary").focus()
     page.keyboard.press("Enter")
     assert fold.evaluate("fold => fold.open")
@@ -152,7 +154,7 @@ def test_filter_and_folds_work_from_the_keyboard(browser: Browser, page_file: Pa
 
 def test_pointing_at_a_dot_shows_its_figure(browser: Browser, page_file: Path) -> None:
     visit = Visit(browser, page_file)
-    dot = visit.page.locator("#stability svg path[data-tip]").last
+    dot = visit.page.locator("#summary svg path[data-tip]").first
     dot.scroll_into_view_if_needed()
     dot.hover()
     assert visit.page.locator("#tip").inner_text() == dot.get_attribute("data-tip")

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from html.parser import HTMLParser
 
 import polars as pl
@@ -18,19 +18,23 @@ from report_samples import (
     frame,
     make_config,
     make_corpus,
+    make_cross_attribution,
     make_data,
     make_generations,
+    make_stability_annotators,
+    make_style,
     metric_row,
 )
 
-from capo_core.report import render_report
+from capo_core.report import StyleData, render_report
+from capo_core.report.comparison_tables import tabulate_comparisons
 from capo_core.report.data_tables import check_splits, find_count_faults
 from capo_core.report.examples import collect_examples
 from capo_core.report.page import dump_configuration
 from capo_core.report.result_figures import draw_metric_panels
-from capo_core.report.result_tables import tabulate_comparisons, tabulate_metrics
+from capo_core.report.result_tables import tabulate_metrics
 from capo_core.report.training_figures import thin_log
-from schemas.frames import COMPARISONS, METRICS
+from schemas.frames import COMPARISONS, EXCLUSIONS, METRICS, SUBJECTIVITY, VALUE_PROFILES
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>&\u2028"
 
@@ -114,6 +118,12 @@ def test_hostile_text_stays_text_wherever_it_stands() -> None:
             training_logs=[("sft", HOSTILE, 13, make_data().training_logs[0][3])],
             annotations_counts={HOSTILE: 3},
             pair_counts={HOSTILE: {HOSTILE: 1}},
+            stability_annotators=make_stability_annotators(people),
+            style=make_style(people, HOSTILE),
+            cross_attribution=make_cross_attribution(people),
+            subjectivity=frame([(HOSTILE, "manifest", HOSTILE)], SUBJECTIVITY),
+            exclusions=frame([(HOSTILE, "sampled", HOSTILE, HOSTILE, 1.0, 0.5)], EXCLUSIONS),
+            value_profiles=frame([(HOSTILE, 13, HOSTILE, 50, 900, 20, False)], VALUE_PROFILES),
             provenance={"command": HOSTILE, "artifacts": {HOSTILE: HOSTILE}, "created_at": HOSTILE},
         )
     )
@@ -165,6 +175,7 @@ def test_ceiling_stands_in_the_row_of_every_decision() -> None:
         "k = 5, sampled, as written": [".93", ".71", ".87"],
         "k = 5, sampled, surface removed": [".86", ".62", ".78"],
         "k = 5, authors shuffled (floor)": [".27", "–", "–"],
+        "k = 5, surface removed, authors shuffled (floor)": [".26", "–", "–"],
     }
 
 
@@ -174,7 +185,7 @@ def test_control_by_another_annotator_is_a_row_beside_the_methods() -> None:
         metric_row("majority", "label_agreement", 0.6, decision=None),
         metric_row("sft", "label_agreement", 0.7),
     ]
-    (panel,) = draw_metric_panels(frame(rows, METRICS), "Figures").panels
+    (panel,) = draw_metric_panels(frame(rows, METRICS), "Figures", ["label_agreement"]).panels
     labels = re.findall(r"<text[^>]*>([A-Z][^<]*)</text>", panel.svg)
     assert labels == ["Another annotator", "Majority (floor)", "SFT"]
 
@@ -238,9 +249,19 @@ def test_configuration_hides_credentials_in_addresses() -> None:
 def test_equal_data_give_equal_pages_whatever_the_order_of_rows(page: str) -> None:
     data = make_data()
     assert render_report(data) == page
-    names = ("corpus", "metrics", "generations", "stability", "comparisons")
-    turned = replace(data, **{name: getattr(data, name).sample(fraction=1, shuffle=True, seed=5) for name in names})
+    names = [field.name for field in fields(data) if isinstance(getattr(data, field.name), pl.DataFrame)]
+    turned = replace(data, style=_turn(data.style), **{name: _turn_table(getattr(data, name)) for name in names})
     assert render_report(turned) == page
+
+
+def _turn_table(table: pl.DataFrame) -> pl.DataFrame:
+    """Return a table with its rows in another order."""
+    return table.sample(fraction=1, shuffle=True, seed=5)
+
+
+def _turn(style: StyleData) -> StyleData:
+    """Return the tables of style with their rows in another order."""
+    return replace(style, **{field.name: _turn_table(getattr(style, field.name)) for field in fields(style)})
 
 
 def test_frame_with_wrong_columns_is_refused_by_name() -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import polars as pl
 import pytest
 from report_samples import (
+    apart_comparison,
     attribution_comparison,
     attribution_rows,
     comparison_row,
@@ -16,9 +17,11 @@ from report_samples import (
     metric_row,
 )
 
+from capo_core.report.comparison_tables import list_verdicts
 from capo_core.report.data import ReportData, find_difference
-from capo_core.report.findings import say_labels, say_length, weigh_judge
+from capo_core.report.findings import say_labels, say_length, weigh_gain, weigh_judge
 from capo_core.report.formats import NO_BREAK
+from capo_core.report.key_figures import choose_key_figures
 from capo_core.report.summary import summarise
 from schemas.frames import COMPARISONS, METRICS
 
@@ -35,9 +38,58 @@ def with_comparison(*row: float | None) -> ReportData:
 
 def test_headline_names_both_figures_and_a_difference_that_excludes_zero() -> None:
     assert plain(summarise(make_data()).headline) == (
-        "Attribution of groups of 5 to the person imitated: SFT .71 [.66, .76], CAPO .87 [.82, .92]; "
-        "CAPO is higher than SFT (+.16 [.08, .24], p = .003)."
+        "Attribution of groups of 5 (surface removed) to the person imitated: SFT .62 [.57, .67], CAPO .78 [.73, .83]; "
+        "CAPO is higher than SFT (+.16 [.08, .24], p = .003). Its distance from the person's own text was not measured."
     )
+
+
+def test_as_written_leads_where_the_surface_was_not_removed() -> None:
+    data = make_data()
+    data = replace(data, metrics=data.metrics.filter(pl.col("condition") != "surface_normalised"))
+    headline = plain(summarise(data).headline)
+    assert headline.startswith("Attribution of groups of 5 to the person imitated: SFT .71 [.66, .76]")
+
+
+def test_correction_for_many_comparisons_decides_where_it_was_made() -> None:
+    # p alone would show the difference; Holm's p does not.
+    data = make_data(comparisons=frame([attribution_comparison(0.16, 0.08, 0.24, 0.003, holm=0.09)], COMPARISONS))
+    headline = plain(summarise(data).headline)
+    assert "no difference between CAPO and SFT is shown (+.16 [.08, .24], p = .090, Holm)" in headline
+    verdicts = list_verdicts(data, choose_key_figures(data.metrics))
+    assert verdicts.shown == ()
+    assert verdicts.not_shown[0].endswith("(it would be, were it the only comparison)")
+
+
+@pytest.mark.parametrize(
+    ("apart", "kind"),
+    [
+        (None, "unmeasured"),
+        ((0.1, 0.05, 0.15), "caricature"),  # told from the person more surely
+        ((-0.1, -0.15, -0.05), "closer"),
+        ((0.1, -0.05, 0.15), "undecided"),
+    ],
+)
+def test_gain_is_weighed_by_its_distance(apart: tuple | None, kind: str) -> None:
+    rows = [attribution_comparison(0.16, 0.08, 0.24, 0.003), *([apart_comparison(*apart)] if apart else [])]
+    data = make_data(comparisons=frame(rows, COMPARISONS))
+    keys = choose_key_figures(data.metrics)
+    assert keys is not None
+    gain = weigh_gain(data, keys)
+    assert gain.kind == kind
+    # Whatever the verdict, distance and length stand beside the gain.
+    text = plain(gain.text)
+    assert "told from the person, surface removed SFT .80 [.75, .85], CAPO .90 [.85, .95]" in text
+    assert "style distance SFT 0.50 [0.45, 0.55], CAPO 0.70 [0.65, 0.75]" in text
+    assert "length ratio SFT 1.00 [0.95, 1.05], CAPO 1.50 [1.45, 1.55]" in text
+
+
+def test_without_a_gain_no_imitation_is_claimed() -> None:
+    # A loss that is shown is no gain either.
+    for row in ((0.16, -0.01, 0.33, 0.06), (-0.16, -0.24, -0.08, 0.003)):
+        data = with_comparison(*row)
+        keys = choose_key_figures(data.metrics)
+        assert keys is not None
+        assert weigh_gain(data, keys).kind == "none"
 
 
 @pytest.mark.parametrize(
@@ -62,12 +114,14 @@ def test_no_difference_is_claimed_that_interval_and_test_do_not_both_show(row: t
 
 def test_lower_figure_is_called_lower() -> None:
     summary = summarise(with_comparison(-0.16, -0.24, -0.08, 0.003))
-    assert plain(summary.headline).endswith("CAPO is lower than SFT (−.16 [−.24, −.08], p = .003).")
+    assert "CAPO is lower than SFT (−.16 [−.24, −.08], p = .003)." in plain(summary.headline)
 
 
 def test_comparison_stored_the_other_way_round_is_turned() -> None:
     # SFT minus CAPO = −.16 in [−.24, −.08] is CAPO minus SFT = +.16 in [.08, .24].
-    row = comparison_row("sft", "capo", "attribution_accuracy", -0.16, -0.24, -0.08, condition="raw", size=5, p=0.003)
+    row = comparison_row(
+        "sft", "capo", "attribution_accuracy", -0.16, -0.24, -0.08, condition="raw", size=5, effect=-0.5
+    )
     found = find_difference(
         frame([row], COMPARISONS),
         "capo",
@@ -78,7 +132,7 @@ def test_comparison_stored_the_other_way_round_is_turned() -> None:
         group_size=5,
     )
     assert found is not None
-    assert (found.value, found.low, found.high) == (0.16, 0.08, 0.24)
+    assert (found.value, found.low, found.high, found.effect_size) == (0.16, 0.08, 0.24, 0.5)
 
 
 def test_untested_difference_is_called_untested() -> None:
@@ -102,9 +156,9 @@ def test_summary_of_nothing_says_not_measured() -> None:
         "LLM judge": "Not measured.",
         "Human raters": "Not yet rated.",
     }
-    assert summary.cautions[0].startswith("Not measured: Attribution accuracy; Label agreement; Readable responses;")
+    assert summary.cautions[0].startswith("Not measured: Attribution accuracy; Told from the person; Style distance;")
     # Scores have a distance; the sample's labels are names.
-    assert "Distance of scores" not in summary.cautions[0]
+    assert "Error of scores" not in summary.cautions[0]
 
 
 def test_null_and_nan_values_count_as_not_measured() -> None:
@@ -118,29 +172,33 @@ def test_null_and_nan_values_count_as_not_measured() -> None:
 def test_tiles_show_interval_n_and_seeds() -> None:
     tiles = {tile.title: tile for tile in summarise(make_data()).tiles}
     assert [plain(part) for part in (tiles["SFT"].value, tiles["SFT"].interval, tiles["SFT"].note)] == [
-        ".71",
-        "[.66, .76]",
-        "n 100 · 1 seed",
+        ".62",
+        "[.57, .67]",
+        "told apart .80 · n 100 · 1 seed",
     ]
-    assert tiles["Human text (ceiling)"].value == ".93"
-    assert tiles["Authors shuffled (floor)"].value == ".27"
+    assert tiles["Human text (ceiling)"].value == ".86"
+    assert tiles["Authors shuffled (floor)"].value == ".26"
 
 
 def test_group_size_nearest_five_is_quoted() -> None:
-    rows = [metric_row("sft", "attribution_accuracy", 0.4, condition="raw", size=size) for size in (1, 4, 10)]
+    rows = [
+        metric_row("sft", "attribution_accuracy", 0.4, condition="raw", classifier="ngrams", size=size)
+        for size in (1, 4, 10)
+    ]
     assert "groups of 4 " in summarise(make_data(metrics=frame(rows, METRICS))).headline
 
 
 def test_figure_above_the_ceiling_is_called_exaggeration_only_where_intervals_part() -> None:
     def text_with(value: float) -> str:
         rows = [row for row in attribution_rows() if row[0] != "capo"]
-        rows.append(metric_row("capo", "attribution_accuracy", value, condition="raw", size=5, width=0.01))
+        keys = {"condition": "surface_normalised", "classifier": "ngrams", "size": 5, "width": 0.01}
+        rows.append(metric_row("capo", "attribution_accuracy", value, **keys))
         findings = summarise(make_data(metrics=frame(rows, METRICS))).findings
         return next(finding.text for finding in findings if finding.topic == "The imitations")
 
-    # The ceiling is .93 in [.88, .98].
-    assert "exaggerate" in text_with(0.995)  # from .985
-    assert "exaggerate" not in text_with(0.985)  # from .975
+    # The ceiling is .86 in [.81, .91].
+    assert "exaggerates" in text_with(0.93)  # from .92
+    assert "exaggerates" not in text_with(0.915)  # from .905
 
 
 def test_labels_are_quoted_beside_the_floor() -> None:
@@ -154,10 +212,10 @@ def test_labels_are_quoted_beside_the_floor() -> None:
     comparison = comparison_row("capo", "majority", "label_agreement", -0.05, -0.1, 0.02, decision="constrained", p=0.2)
     data = make_data(metrics=frame(rows, METRICS), comparisons=frame([comparison], COMPARISONS))
     assert plain(say_labels(data)) == (
-        "The label (constrained decision) equals the person's in .60 [.55, .65] of items for SFT and .58 [.53, .63] "
-        "for CAPO; always giving the person's commonest training label: .63 [.58, .68]; another annotator's label: "
-        ".50 [.45, .55]. No difference between CAPO and that floor is shown (−.05 [−.10, .02], p = .200); "
-        "the difference between CAPO and SFT was not tested."
+        "The label equals the person's (constrained SFT .60 [.55, .65], CAPO .58 [.53, .63]; sampled SFT not measured, "
+        "CAPO .40 [.35, .45]). Controls: always giving the person's commonest training label: .63 [.58, .68]; another "
+        "annotator's label: .50 [.45, .55]. Constrained: no difference between CAPO and always the commonest label is "
+        "shown (−.05 [−.10, .02], p = .200); the difference between CAPO and SFT was not tested."
     )
 
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from capo_core.evaluation.significance import (
     Resamples,
     bootstrap_interval,
     bootstrap_p_value,
     draw_resamples,
+    effect_size,
     hierarchical_ratios,
     mean_of_defined,
     p_value_of_null_draws,
     paired_permutation_test,
     percentile_interval,
     resample_counts,
+    seeds_and_items_p_value,
     whole_sample,
 )
 
@@ -149,16 +152,74 @@ def test_bootstrap_p_value_doubles_the_share_beyond_zero() -> None:
     assert np.isnan(bootstrap_p_value(np.array([1.0, NAN, NAN])))
 
 
-def test_permutation_test_rejects_a_true_null_about_as_often_as_it_says() -> None:
-    # 400 experiments of 20 items without a difference. At a true rate of .05 the count is 20 ± 4.4, so rates
-    # between .02 and .085 are within ± 3 standard deviations of what an exact test gives.
+def simulate_p_values(
+    n_simulations: int, n_seeds: int, n_items: int, *, shift: float = 0.0, between_seeds: float = 0.0
+) -> np.ndarray:
+    """Return the three p-values of simulated paired differences, [n, 3]: swapped items, bootstrap, seeds and items."""
     rng = np.random.default_rng(0)
-    p_values = [
-        paired_permutation_test(rng.standard_normal(20) * rng.random(20), seed=k, n_permutations=499)
-        for k in range(400)
-    ]
-    assert 0.02 <= np.mean(np.array(p_values) < 0.05) <= 0.085
-    assert np.mean(p_values) == pytest.approx(0.5, abs=0.06)
+    p_values = np.full((n_simulations, 3), NAN)
+    for k in range(n_simulations):
+        seeds = between_seeds * rng.standard_normal((n_seeds, 1, 1))
+        cells = shift + seeds + rng.standard_normal((n_seeds, 1, n_items)) * rng.uniform(0.5, 1.5, n_items)
+        draws = draw_resamples(n_items, n_seeds, 199, seed=k)
+        over_all = hierarchical_ratios(cells, np.ones_like(cells), draws)[:, 0]
+        p_values[k, 0] = paired_permutation_test(cells.mean(axis=(0, 1)), seed=k, n_permutations=499)
+        p_values[k, 1] = bootstrap_p_value(over_all)
+        if n_seeds > 1:
+            held = Resamples(draws.item_counts, np.ones_like(draws.seed_counts))
+            over_items = hierarchical_ratios(cells, np.ones_like(cells), held)[:, 0]
+            by_seed = cells.mean(axis=(1, 2))
+            p_values[k, 2] = seeds_and_items_p_value(float(cells.mean()), over_items, by_seed, n_items)
+    return p_values
+
+
+def test_tests_of_one_seed_reject_a_true_null_in_three_to_seven_per_cent() -> None:
+    # 1000 experiments of 60 items: at a true rate of .05 the share is .05 ± .007.
+    swapped, bootstrapped, _ = (simulate_p_values(1000, 1, 60) < 0.05).mean(axis=0)
+    assert 0.03 <= swapped <= 0.07
+    assert 0.03 <= bootstrapped <= 0.07
+
+
+def test_swapping_takes_the_trained_seeds_as_given_and_the_reported_p_does_not() -> None:
+    # Trainings differ as much as one item does, which items do not tell: swapping rejects nearly always, and three
+    # seeds agree in sign, so that the bootstrap rejects, in a quarter of the cases. The greatest p holds its level.
+    p_values = simulate_p_values(400, 3, 60, between_seeds=1.0)
+    assert (p_values[:, 0] < 0.05).mean() > 0.5
+    assert (p_values[:, 1] < 0.05).mean() > 0.15
+    assert (p_values.max(axis=1) < 0.05).mean() <= 0.07
+
+
+def test_where_seeds_do_not_differ_the_reported_p_is_cautious() -> None:
+    assert (simulate_p_values(400, 3, 60).max(axis=1) < 0.05).mean() <= 0.05
+
+
+def test_planted_differences_are_found() -> None:
+    # Of .5 SD of an item's difference on 60 items, t = .5 √60 = 3.9; with three seeds whose mean has 1/√3 of the noise.
+    assert (np.nanmax(simulate_p_values(100, 1, 60, shift=0.5), axis=1) < 0.05).mean() > 0.9
+    assert (simulate_p_values(100, 3, 60, shift=0.5, between_seeds=0.05).max(axis=1) < 0.05).mean() > 0.9
+
+
+def test_p_of_seeds_and_items_is_students_t_with_satterthwaites_degrees_of_freedom() -> None:
+    # Items: variance of (0, 2) with n - 1 is 2. Seeds 1, 2, 3: variance 1, over 3 seeds 1/3. t = 2 / √(7/3) = 1.309;
+    # df = (7/3)² / (4/9 + (1/9)/2) = 5.444 / .5 = 10.89. From tables, P(|t_10.89| > 1.309) = .217.
+    p_value = seeds_and_items_p_value(2.0, np.array([1.0, 3.0, NAN]), np.array([1.0, 2.0, 3.0]), 10)
+    assert p_value == pytest.approx(2 * stats.t.sf(2 / np.sqrt(7 / 3), (7 / 3) ** 2 / 0.5))
+    assert p_value == pytest.approx(0.217, abs=0.002)
+
+
+def test_p_of_seeds_and_items_is_undefined_for_one_seed_and_one_for_no_difference() -> None:
+    assert np.isnan(seeds_and_items_p_value(1.0, np.array([1.0, 2.0]), np.array([1.0]), 5))
+    assert np.isnan(seeds_and_items_p_value(1.0, np.array([NAN, NAN]), np.array([1.0, 2.0]), 5))
+    assert seeds_and_items_p_value(0.0, np.zeros(9), np.zeros(3), 5) == 1.0
+    assert seeds_and_items_p_value(0.5, np.full(9, 0.5), np.full(3, 0.5), 5) == 0.0
+
+
+def test_effect_size_is_the_difference_over_root_n_standard_errors() -> None:
+    # SD of (1, 3) with divisor 2 is 1; n = 4: 2 / (2 · 1) = 1.
+    assert effect_size(2.0, np.array([1.0, 3.0]), 4) == pytest.approx(1.0)
+    assert np.isnan(effect_size(2.0, np.array([2.0, 2.0]), 4))
+    assert np.isnan(effect_size(2.0, np.array([1.0, NAN, NAN]), 4))
+    assert np.isnan(effect_size(2.0, np.array([1.0, 3.0]), 1))
 
 
 def test_permutation_test_finds_a_difference_of_one_standard_deviation() -> None:

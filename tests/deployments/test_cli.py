@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from schemas.frames import AGREEMENT, empty
+from schemas.frames import CORPUS, empty
 from tasks.artifact_store import ArtifactStore
 
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLE = "deployments/configs/example/nli-smollm2-135m.yaml"
+MATRIX = "deployments/experiments/example.yaml"
 
 
 def _capo(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
@@ -29,7 +30,7 @@ def test_help_lists_every_stage(home: Path) -> None:
     assert done.returncode == 0
     for stage in (
         "run", "ingest", "analyze", "pairs", "train", "generate", "evaluate", "judge",
-        "export-validation", "import-validation", "report", "doctor", "artifacts",
+        "export-validation", "import-validation", "report", "experiment", "doctor", "artifacts",
     ):  # fmt: skip
         assert stage in done.stdout
 
@@ -41,6 +42,8 @@ def test_help_lists_every_stage(home: Path) -> None:
         (["run"], "Missing argument"),
         (["run", "nowhere.yaml"], "nowhere.yaml: cannot be read"),
         (["run", EXAMPLE, "--set", "capo.betta=1"], "capo.betta: unknown key; allowed here"),
+        (["experiment", EXAMPLE], "task: unknown key; allowed here: configs, layouts"),
+        (["experiment", MATRIX, "--set", "overrides.capo.betta=1"], "capo.betta: unknown key; allowed here"),
         (["artifacts", "show", "ffff"], "names 0 artifacts"),
         (["artifacts", "ls", "--kind", "models"], "no such kind"),
     ],
@@ -69,12 +72,12 @@ def test_doctor_is_content_with_the_example(home: Path) -> None:
 
 def test_artifacts_are_listed_shown_and_verified(home: Path) -> None:
     store = ArtifactStore()
-    ref = store.write("agreement", {"data.parquet": empty(AGREEMENT)}, metadata={"seed": 13})
-    store.record_lineage("k", {"step": "analyze-agreement", "writes": [str(ref)]})
+    ref = store.write("corpus", {"data.parquet": empty(CORPUS)}, metadata={"seed": 13})
+    store.record_lineage("k", {"step": "split", "writes": [str(ref)]})
     assert ref.sha256[:16] in _capo("artifacts", "ls", home=home).stdout
     shown = _capo("artifacts", "show", ref.sha256[:8], home=home)
     assert shown.returncode == 0
-    assert "analyze-agreement" in shown.stdout
+    assert "split" in shown.stdout
     whole = _capo("artifacts", "verify", home=home)
     assert whole.returncode == 0
     assert "1 artifacts verified, 0 damaged" in whole.stdout

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import polars as pl
 import pytest
 from tiny_model import save_tiny_model
 
@@ -22,8 +23,8 @@ SMALL = [
     "corpus.max_items=30", "model.dtype=float32", "sft.n_epochs=1", "generation.max_new_tokens=8",
     "stability.group_sizes=[1, 3]", "stability.n_repeats=1", "stability.n_bootstrap=100",
     "evaluation.group_sizes=[1, 3]", "evaluation.n_groups=10", "evaluation.n_bootstrap=100",
-    "generation.n_history=2", "judge.n_groups=1", "judge.group_size=2", "human_validation.n_tasks=8",
-    "human_validation.group_size=1",
+    "generation.n_history=2", "profile.n_examples=2", "profile.max_new_tokens=16", "judge.n_groups=1",
+    "judge.group_size=2", "human_validation.n_tasks=8", "human_validation.group_size=1",
 ]  # fmt: skip
 
 
@@ -56,11 +57,13 @@ def _computed_steps(name: str) -> set[str]:
 def test_every_stage_leaves_its_artifact(first_run: dict[str, str]) -> None:
     kinds = {ArtifactRef.parse(reference).kind for reference in first_run.values()}
     assert kinds == {
-        "annotations", "corpus", "agreement", "stability", "demonstrations", "preferences", "adapter", "generations",
-        "evaluation", "verdicts", "validation_tasks", "validation_key", "report",
+        "annotations", "corpus", "agreement", "stability", "demonstrations", "preferences", "adapter", "value_profile",
+        "generations", "retention", "evaluation", "verdicts", "validation_tasks", "validation_key", "report",
     }  # fmt: skip
     adapters = [key for key in first_run if key.startswith("adapters/")]
     assert len(adapters) == 8  # (SFT, CAPO) × four annotators × one seed
+    assert len([key for key in first_run if key.startswith("profiles/")]) == 4
+    assert [key.replace("retention/", "adapters/") for key in first_run if key.startswith("retention/")] == adapters
     for reference in first_run.values():
         ArtifactStore().verify(ArtifactRef.parse(reference))
     assert not list((capo_home() / "scratch").glob("*/*")), "checkpoints are removed once the adapter is stored"
@@ -70,6 +73,27 @@ def test_the_report_is_where_a_user_finds_it(first_run: dict[str, str], config: 
     page = (capo_home() / "reports" / f"{config.name}.html").read_text(encoding="utf-8")
     assert "<html" in page
     assert "CAPO" in page
+
+
+def test_the_profile_method_prompts_with_the_annotators_own_profile(first_run: dict[str, str]) -> None:
+    store = ArtifactStore()
+    plain = store.read_table(ArtifactRef.parse(first_run["generations/zero_shot/nobody/13"]))
+    for who in ("ada", "ben", "chi", "dov"):
+        profile = store.read_table(ArtifactRef.parse(first_run[f"profiles/{who}/13"]))
+        assert profile["annotator_id"].to_list() == [who]
+        prompted = store.read_table(ArtifactRef.parse(first_run[f"generations/profile/{who}/13"]))
+        longer = prompted["n_prompt_tokens"] - plain["n_prompt_tokens"]
+        # the tiny tokenizer has a token per byte, and the profile is the same for every item
+        assert longer.n_unique() == 1
+        assert longer[0] >= len(profile["profile"].item().encode()) > 0
+
+
+def test_every_adapter_is_held_against_the_same_base_model(first_run: dict[str, str]) -> None:
+    refs = [ArtifactRef.parse(ref) for key, ref in first_run.items() if key.startswith("retention/")]
+    found = pl.concat([ArtifactStore().read_table(ref) for ref in refs]).filter(metric="neutral_perplexity")
+    assert found.select("method", "target").n_unique() == 8
+    assert found["base"].n_unique() == 1
+    assert found["tuned"].n_unique() == 8
 
 
 def test_every_mlflow_run_names_what_it_read_and_wrote(first_run: dict[str, str], config: ExperimentConfig) -> None:
@@ -94,6 +118,7 @@ def test_changing_beta_reruns_only_capo_and_what_follows_it(first_run: dict[str,
     people = ("ada", "ben", "chi", "dov")
     assert _computed_steps("line") == {
         *(f"train-capo {who} seed 13" for who in people),
+        *(f"measure-retention capo {who} seed 13" for who in people),
         *(f"generate capo {who} seed 13" for who in people),
         "evaluate", "judge capo", "export-validation", "report",
     }  # fmt: skip

@@ -67,6 +67,13 @@ def test_several_labellings_share_features_and_nothing_else() -> None:
     assert both[1].log_probabilities(TEXTS, NAMES).argmax(axis=1).tolist() == [(k + 1) % 4 for k in range(4)] * 12
 
 
+def test_nobody_is_named_for_having_written_more() -> None:
+    # Both write the same two texts; ana wrote three times as much. Nothing tells them apart, so each has one half.
+    texts = ["one text", "another text"] * 4
+    attributor = fit_attributor(texts, ["ana"] * 6 + ["ben"] * 2)
+    assert np.exp(attributor.log_probabilities(texts[:2], ["ana", "ben"])) == pytest.approx(0.5, abs=1e-3)
+
+
 def test_no_explanations_give_no_scores() -> None:
     assert fit_attributor(TEXTS, OWNERS).log_probabilities([], NAMES).shape == (0, 4)
 

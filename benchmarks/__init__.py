@@ -1,0 +1,1 @@
+"""Every performance figure that is quoted, as a command that prints it."""

@@ -1,0 +1,114 @@
+"""The matrix of an experiment: which corpora, methods, layouts, pair strategies and seeds are compared.
+
+`deployments/experiments/<name>.yaml` holds one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from pydantic import Field, JsonValue, field_validator, model_validator
+
+from schemas.config import ExperimentConfig, Method, PairConfig, Section, Slug
+
+Layout = Literal["per_annotator", "shared"]
+Overrides = dict[str, JsonValue]
+
+
+def flatten_keys(content: Mapping[str, Any], prefix: str = "") -> Overrides:
+    """Return nested sections as one mapping with dotted keys, so that both ways of writing them are read."""
+    flat: Overrides = {}
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            flat |= flatten_keys(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+class ExperimentMatrix(Section):
+    """What is compared. A cell is one configuration × layout × pair strategy × seed; an arm is its cells of all seeds.
+
+    Overrides are dotted keys of the configurations, as the command line's `--set` takes them, or nested sections; the
+    later of `overrides`, `overrides_by_corpus`, `overrides_by_layout` wins.
+    """
+
+    name: Slug = Field(description="names the MLflow experiment and the results table")
+    configs: tuple[str, ...] = Field(
+        min_length=1, description="experiment configurations (corpus × model), relative to the matrix's own file"
+    )
+    overrides: Overrides = Field(default={}, description="applied to every configuration")
+    overrides_by_corpus: dict[Slug, Overrides] = Field(default={}, description="corpus.name to overrides")
+    overrides_by_layout: dict[Layout, Overrides] = Field(
+        default={}, description="layout to overrides; one adapter for all takes other learning rates than one for each"
+    )
+    methods: tuple[Method, ...] = Field(default=("zero_shot", "history", "profile", "sft", "capo"), min_length=1)
+    layouts: tuple[Layout, ...] = Field(default=("per_annotator",), min_length=1)
+    pair_strategies: tuple[PairConfig, ...] = Field(
+        default=(PairConfig(),),
+        min_length=1,
+        description="a strategy's name, or {strategy: …, min_validity: …}, which only corpora with judgements have",
+    )
+    seeds: tuple[int, ...] = Field(default=(13,), min_length=1)
+    transfer: bool = Field(
+        default=False,
+        description="whether each arm's adapters also answer the other corpora's held-out items (two corpora or more)",
+    )
+
+    @field_validator("overrides", mode="before")
+    @classmethod
+    def _flatten(cls, value: Any) -> Any:
+        return flatten_keys(value) if isinstance(value, Mapping) else value
+
+    @field_validator("overrides_by_corpus", "overrides_by_layout", mode="before")
+    @classmethod
+    def _flatten_each(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        return {name: flatten_keys(part) if isinstance(part, Mapping) else part for name, part in value.items()}
+
+    @field_validator("pair_strategies", mode="before")
+    @classmethod
+    def _name_alone_is_a_strategy(cls, value: Any) -> Any:
+        if not isinstance(value, list | tuple):
+            return value
+        return [{"strategy": entry} if isinstance(entry, str) else entry for entry in value]
+
+    @model_validator(mode="after")
+    def _nothing_stands_twice(self) -> Self:
+        for name in ("configs", "methods", "layouts", "pair_strategies", "seeds"):
+            values = getattr(self, name)
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name}: each may stand once only")
+        return self
+
+
+class Arm(Section):
+    """The cells of all seeds of one configuration × layout × pair strategy.
+
+    Attributes:
+        config: everything about it; `seeds` are those of its cells.
+    """
+
+    config: ExperimentConfig
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Columns `corpus`, `model`, `layout` and `pair_strategy` of the results table."""
+        return {
+            "corpus": self.config.corpus.name,
+            "model": self.config.model.id,
+            "layout": self.config.adapter.layout,
+            "pair_strategy": name_strategy(self.config.pairs),
+        }
+
+    @property
+    def label(self) -> str:
+        """A name that no other arm of the experiment has."""
+        return " · ".join(self.identity.values())
+
+
+def name_strategy(pairs: PairConfig) -> str:
+    """Return what results call a pair strategy: its name, with the least validity where one is asked for."""
+    return pairs.strategy if pairs.min_validity is None else f"{pairs.strategy}, validity >= {pairs.min_validity:g}"

@@ -1,0 +1,107 @@
+"""What the command line prints of a run's results and of stability: every figure with interval, within 140 columns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+from rich.console import Console
+
+from deployments.console import print_results, print_stability
+from schemas.artifacts import ArtifactRef
+from schemas.frames import METRICS, STABILITY, TABLES, empty
+from tasks.artifact_store import ArtifactStore
+
+WIDTH = 140
+METHODS = ("zero_shot", "history", "profile", "sft", "capo")
+
+
+def write_artifact(kind: str, table: pl.DataFrame) -> ArtifactRef:
+    """Store a main table with empty tables beside it."""
+    tables = {name: empty(columns) for name, columns in TABLES[kind].items()}
+    return ArtifactStore().write(kind, {**tables, "data.parquet": table})  # pyright: ignore[reportArgumentType]
+
+
+def metric_rows(method: str, decision: str | None, value: float) -> list[tuple]:
+    """Return one method's rows of every printed figure, and of one that is not printed."""
+    keys = [
+        ("label_agreement", None, None, None),
+        ("attribution_accuracy", "raw", "ngrams", 5),
+        ("attribution_accuracy", "surface_normalised", "ngrams", 5),
+        ("attribution_accuracy", "raw", "embeddings", 5),
+        ("distinguishability", "surface_normalised", "ngrams", None),
+        ("length_ratio", None, None, None),
+    ]
+    return [
+        (method, person, decision, *key, shown, shown - 0.05, shown + 0.05, 24, 3)
+        for key in keys
+        for shown in [10 * value if key[0] == "length_ratio" else value]  # the widest column
+        for person in ("all", "ada", "ben")
+    ]
+
+
+def printed(print_table: object, ref: ArtifactRef) -> list[str]:
+    """Return the printed lines."""
+    console = Console(width=WIDTH, record=True, quiet=False)
+    with console.capture() as capture:
+        print_table(console, ref)  # pyright: ignore
+    return capture.get().splitlines()
+
+
+def test_results_show_every_method_and_decision_within_the_width(home: Path) -> None:
+    rows = [row for m in METHODS for d in ("sampled", "greedy", "constrained") for row in metric_rows(m, d, 0.95)]
+    rows += metric_rows("human", None, 0.9)
+    lines = printed(print_results, write_artifact("evaluation", pl.DataFrame(rows, schema=METRICS, orient="row")))
+    assert max(map(len, lines)) <= WIDTH
+    assert not [line for line in lines if "…" in line]
+    text = "\n".join(lines)
+    for word in ("constrained", "greedy", "sampled", "Attributed k=5", "surface", "Told apart", "Length", "profile"):
+        assert word in text
+    (human,) = [line for line in lines if "human text " in line and "│" in line]
+    # Three decisions, two attributions and told apart; people know no decision, so their label stands in all three.
+    assert human.count(".90 [.85, .95]") == 6
+
+
+def test_what_was_not_measured_is_a_dash(home: Path) -> None:
+    rows = [(*row[:7], None, None, None, 0, 0) for row in metric_rows("capo", "sampled", 0.5)]
+    lines = printed(print_results, write_artifact("evaluation", pl.DataFrame(rows, schema=METRICS, orient="row")))
+    (capo,) = [line for line in lines if "CAPO" in line]
+    assert capo.count("–") == 7
+
+
+def test_stability_has_sizes_as_columns_and_the_floor_below(home: Path) -> None:
+    rows = [
+        (
+            "none",
+            "none",
+            "ngrams",
+            condition,
+            stratum,
+            size,
+            accuracy,
+            accuracy - 0.1,
+            accuracy + 0.05,
+            p,
+            40,
+            30,
+            3,
+            0.25,
+        )
+        for condition, stratum, size, accuracy, p in (
+            ("human", None, 1, 0.7, 0.0001),
+            ("human", None, 5, 0.9, 0.0001),
+            ("human", "yes", 5, 0.1, 0.5),
+            ("shuffled", None, 1, 0.25, None),
+            ("shuffled", None, 5, 0.27, None),
+        )
+    ]
+    lines = printed(print_stability, write_artifact("stability", pl.DataFrame(rows, schema=STABILITY, orient="row")))
+    assert max(map(len, lines)) <= WIDTH
+    (human,) = [line for line in lines if "whole text" in line]
+    # One label's figure (.10) is none of all together.
+    assert [cell.strip() for cell in human.strip("│").split("│")] == [
+        "whole text", "as written", "n-grams", ".70 [.60, .75]", ".90 [.80, .95]", "<.001",
+    ]  # fmt: skip
+    (floor,) = [line for line in lines if "shuffled" in line]
+    assert ".25 to .25" in floor
+    assert ".27 to .27" in floor
