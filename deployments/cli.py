@@ -54,12 +54,14 @@ def _run_flow(
 
 
 def _print_outcome(config: ExperimentConfig, references: dict[str, str]) -> None:
-    from deployments.console import print_places, print_results
+    from deployments.console import print_places, print_results, print_stability
     from schemas.artifacts import ArtifactRef
 
     for key, reference in references.items():
         if "/" not in key:
             _out.print(f"{key}: {reference}", highlight=False, soft_wrap=True)
+    if "stability" in references and "evaluation" not in references:
+        print_stability(_out, ArtifactRef.parse(references["stability"]))
     if "evaluation" in references:
         print_results(_out, ArtifactRef.parse(references["evaluation"]))
     print_places(_out, config.name)
@@ -76,7 +78,7 @@ def _add_stage(name: str, help_text: str) -> None:
 
 _add_stage("run", "Run the whole line: raw file to report.")
 _add_stage("ingest", "Read raw annotations, quarantine what is wrong, split the items.")
-_add_stage("analyze", "Agreement between annotators, stability of each one's way of explaining.")
+_add_stage("analyze", "Agreement between annotators, stability of each one's way of explaining, how both settle.")
 _add_stage("pairs", "Demonstrations and preference pairs for every annotator.")
 _add_stage("train", "SFT and CAPO adapters.")
 _add_stage("generate", "Let every method answer the held-out items.")
@@ -109,12 +111,15 @@ def experiment(
     """Run every corpus, layout, pair strategy and seed of a matrix and put the results into one table."""
     compared, configs = load_matrix(matrix, overrides or ())
     prepare_environment(home, data_dir)
-    from deployments.console import print_places
+    from deployments.console import print_experiment, print_places
     from flows.experiment import experiment as run_experiment
+    from schemas.artifacts import ArtifactRef
     from tasks.experiment import locate_results
 
-    for key, reference in run_experiment(compared, configs).items():
+    references = run_experiment(compared, configs)
+    for key, reference in references.items():
         _out.print(f"{key}: {reference}", markup=False, highlight=False, soft_wrap=True)
+    print_experiment(_out, ArtifactRef.parse(references["experiment"]))
     for path in locate_results(compared.name):
         _out.print(f"results: {path}", markup=False, highlight=False, soft_wrap=True)
     print_places(_out, compared.name)

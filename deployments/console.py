@@ -10,6 +10,7 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
+from capo_core.results import AGREEMENT, IMITATION, STYLE_DISTANCE, Figure, check_bars, split_arms
 from schemas.artifacts import ArtifactRef
 from tasks.artifact_store import ArtifactStore
 from tasks.home import capo_home
@@ -26,6 +27,15 @@ _METHODS = {
 }
 _CLASSIFIER = "ngrams"
 NOT_MEASURED = "–"
+
+_ARM_FIGURES = {
+    "Label\nconstrained": AGREEMENT["constrained"],
+    "Attributed\nk=5": IMITATION,
+    "Told apart": Figure("", "distinguishability", "sampled", "surface_normalised", _CLASSIFIER),
+    "Style\ndistance": STYLE_DISTANCE,
+    "Length\nratio": Figure("", "length_ratio"),
+}
+"""What is printed of every arm of an experiment."""
 
 _REDUCTIONS = {
     "none": "whole text",
@@ -172,6 +182,37 @@ def _format_range(rows: pl.DataFrame, size: int) -> str:
 
 def _format_p(value: float) -> str:
     return "<.001" if value < 0.001 else f"{value:.3f}".replace("0.", ".", 1)
+
+
+def print_experiment(console: Console, experiment: ArtifactRef) -> None:
+    """Print an experiment's arms: imitation beside its distance by method, and which bars set beforehand are met."""
+    arms = split_arms(ArtifactStore().read_table(experiment))
+    table = Table(
+        title="Mean over annotators [95% interval]",
+        caption="sampled text, surface removed; told apart: from the person's own text, .5 is perfect",
+        padding=(0, 1, 0, 0),
+    )
+    for title in ("Corpus, layout, pairs", "Method"):
+        table.add_column(title)
+    for title in _ARM_FIGURES:
+        table.add_column(title, justify="right", no_wrap=True)
+    for arm in arms:
+        name = ", ".join(arm.identity[part] for part in ("corpus", "layout", "pair_strategy"))
+        for method in (name for name in _METHODS if name in arm.methods):
+            figures = [_format_row(arm.find(figure, method)) for figure in _ARM_FIGURES.values()]
+            table.add_row(name, _METHODS[method], *figures)
+        table.add_section()
+    console.print(table)
+    words = {True: "met", False: "not met", None: "not measured"}
+    for arm in arms:
+        for check in check_bars(arm):
+            where = ", ".join(arm.identity.values())
+            text = f"{where}: {check.bar}: {check.found}: {words[check.met]}"
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _format_row(row: dict | None) -> str:
+    return NOT_MEASURED if row is None else _format_estimate(row["value"], row["ci_low"], row["ci_high"])
 
 
 def print_places(console: Console, name: str) -> None:

@@ -252,8 +252,9 @@ def report(line: Line) -> None:
     """Write the page."""
     kept = line.artifacts
     page = write_report.submit(
-        line.config, kept["annotations"], kept["corpus"], kept["agreement"], kept["stability"],
-        line.all_of("preferences"), line.all_of("adapters"), line.all_of("generations"), kept["evaluation"],
-        line.all_of("verdicts"), kept.get("ratings"),
+        line.config, kept["annotations"], kept["corpus"], kept["agreement"], kept["convergence"], kept["stability"],
+        kept["style"], line.all_of("preferences"), line.all_of("adapters"), line.all_of("retention"),
+        line.all_of("profiles"), line.all_of("generations"), kept["evaluation"], line.all_of("verdicts"),
+        kept.get("ratings"),
     )  # fmt: skip
     line.keep("report", page)

@@ -94,7 +94,7 @@ STABILITY = {
     "reduction": pl.String,
     "normalisation": pl.String,  # none | surface
     "classifier": pl.String,  # ngrams | embeddings
-    "condition": pl.String,  # human | shuffled | label_left_out | genre_left_out
+    "condition": pl.String,  # human | shuffled | label_fixed | label_left_out | genre_left_out
     "stratum": pl.String,  # the label or genre left out; null for all together
     "group_size": pl.Int64,
     "accuracy": pl.Float64,

@@ -144,7 +144,7 @@ def weigh_gain(data: ReportData, keys: KeyFigures) -> Gain:
     said = say_difference(data, gain, "CAPO", "SFT")
     distances = [key.compare(data.comparisons) for key in keys.distances]
     beside = "; ".join(_say_distance(data, key) for key in (*keys.distances, keys.plain(LENGTH_RATIO)))
-    sentences = [f"Attribution: {said}.", f"Its price: {beside}."]
+    sentences = [f"Attribution: {said}.", f"Beside it: {beside}."]
     if gain is None or not gain.is_shown(alpha) or gain.value <= 0:
         return Gain("none", " ".join([*sentences, "No gain in imitation is shown."]))
     shown = [one.value for one in distances if one is not None and one.is_shown(alpha)]

@@ -260,6 +260,7 @@ def _list_words(rows: pl.DataFrame) -> list[Term]:
 
 
 def _list_examples(rows: pl.DataFrame) -> list[tuple[str, str]]:
-    """Return the labels and texts of the surest examples."""
-    ordered = rows.sort(["log_probability", "item_id"], descending=[True, False]).head(N_EXAMPLES)
-    return [(row["label"], row["explanation"].strip()) for row in ordered.iter_rows(named=True)]
+    """Return the labels and texts of the surest examples, equal ones once."""
+    ordered = rows.sort(["log_probability", "item_id"], descending=[True, False])
+    texts = dict.fromkeys((row["label"], row["explanation"].strip()) for row in ordered.iter_rows(named=True))
+    return list(texts)[:N_EXAMPLES]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from capo_core.report.charts import Curve, Dot, Point, Reference, draw_curves, draw_dots
+from capo_core.report.charts import Bar, Curve, Dot, Point, Reference, draw_bars, draw_curves, draw_dots
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -94,3 +94,20 @@ def test_curve_has_band_line_dots_and_reference() -> None:
     assert [path for path in root.iter(f"{SVG}path") if path.get("opacity") == "0.16"]
     assert [line for line in root.iter(f"{SVG}line") if line.get("stroke-dasharray") == "2,3"]
     assert {"1", "10", "k", "0", ".2"} <= {text.text for text in root.iter(f"{SVG}text")}
+
+
+def test_bars_are_as_long_as_their_values_in_the_order_given_with_tips() -> None:
+    bars = [Bar("b", 0.2, "var(--accent)", "b: .20"), Bar("a", 0.4, "var(--accent)", "a: .40", is_hollow=True)]
+    root = ElementTree.fromstring(draw_bars(bars, description="Shares"))
+    drawn = {bar.get("data-tip"): bar for bar in root.iter(f"{SVG}path") if bar.get("data-tip")}
+    assert list(drawn) == ["b: .20", "a: .40"]
+    assert [bar.get("fill") for bar in drawn.values()] == ["var(--accent)", "var(--panel)"]
+    # A bar's path begins `M x,y h width`: .4 is twice as long as .2.
+    widths = [float(bar.get("d", "").split("h")[1].split("v")[0]) for bar in drawn.values()]
+    assert abs(widths[1] - 2 * widths[0]) < 0.05
+
+
+def test_row_without_a_value_keeps_its_place() -> None:
+    rows = [Dot("first", None, None, None, "var(--capo)", ""), Dot("second", 0.5, 0.4, 0.6, "var(--sft)", "")]
+    labels = [text.text for text in draw(rows).iter(f"{SVG}text") if text.text in ("first", "second")]
+    assert labels == ["first", "second"]

@@ -7,9 +7,10 @@ from pathlib import Path
 import polars as pl
 from rich.console import Console
 
-from deployments.console import print_results, print_stability
+from capo_core.results import ArmResult, results_frame
+from deployments.console import print_experiment, print_results, print_stability
 from schemas.artifacts import ArtifactRef
-from schemas.frames import METRICS, STABILITY, TABLES, empty
+from schemas.frames import COMPARISONS, METRICS, STABILITY, TABLES, empty
 from tasks.artifact_store import ArtifactStore
 
 WIDTH = 140
@@ -105,3 +106,24 @@ def test_stability_has_sizes_as_columns_and_the_floor_below(home: Path) -> None:
     (floor,) = [line for line in lines if "shuffled" in line]
     assert ".25 to .25" in floor
     assert ".27 to .27" in floor
+
+
+def test_experiment_has_a_row_per_arm_and_method_and_every_bar(home: Path) -> None:
+    rows = [row for method in ("sft", "capo") for row in metric_rows(method, "sampled", 0.25)]
+    metrics = pl.DataFrame(rows, schema=METRICS, orient="row")
+    arms = [
+        ArmResult(
+            {"corpus": "varierr", "model": "smollm2-135m", "layout": layout, "pair_strategy": "different_label"},
+            metrics,
+            empty(COMPARISONS),
+            "capo:evaluation/x",
+        )
+        for layout in ("per_annotator", "shared")
+    ]
+    lines = printed(print_experiment, write_artifact("experiment", results_frame(arms)))
+    assert max(len(line) for line in lines if "│" in line) <= WIDTH
+    capo = [line for line in lines if "│CAPO" in line.replace(" ", "")]
+    # Attributed and told apart are .25; length is 2.5; label was not decided by constraint, style not measured.
+    assert [line.count(".25 [.20, .30]") for line in capo] == [2, 2]
+    # Without a comparison, whether CAPO gains is not known.
+    assert len([line for line in lines if "difference not measured: not measured" in line]) == 2

@@ -10,12 +10,14 @@ import pytest
 
 from capo_core.errors import DamagedArtifactError
 from schemas.artifacts import ArtifactRef
-from schemas.frames import AGREEMENT
+from schemas.frames import RETENTION
 from tasks.artifact_store import ArtifactStore, canonical_json, hash_file
 
 
 def _table(value: float = 0.5) -> pl.DataFrame:
-    return pl.DataFrame([("percent_agreement", None, None, value, None, None, 3, 12)], schema=AGREEMENT, orient="row")
+    return pl.DataFrame(
+        [("sft", "ben", 13, "neutral_perplexity", 9.0, value, None, None, None, 60)], schema=RETENTION, orient="row"
+    )
 
 
 @pytest.fixture
@@ -24,14 +26,14 @@ def store(tmp_path: Path) -> ArtifactStore:
 
 
 def _write(store: ArtifactStore, value: float = 0.5) -> ArtifactRef:
-    return store.write("agreement", {"data.parquet": _table(value)}, metadata={"seed": 13})
+    return store.write("retention", {"data.parquet": _table(value)}, metadata={"seed": 13})
 
 
 def test_what_is_written_is_read_back(store: ArtifactStore) -> None:
     ref = _write(store)
     assert store.read_table(ref).equals(_table())
     assert store.metadata(ref) == {"seed": 13}
-    assert (ref.kind, ref.rows) == ("agreement", 1)
+    assert (ref.kind, ref.rows) == ("retention", 1)
 
 
 def test_equal_content_is_one_artifact_and_other_content_another(store: ArtifactStore) -> None:
@@ -47,7 +49,7 @@ def test_a_reference_survives_its_text_form(store: ArtifactStore) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "agreement", "capo:nothing/00?rows=1&version=1", "capo:agreement/../../x?rows=1&version=1"]
+    "text", ["", "retention", "capo:nothing/00?rows=1&version=1", "capo:retention/../../x?rows=1&version=1"]
 )
 def test_a_text_that_is_no_reference_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not an artifact reference"):
@@ -100,15 +102,15 @@ def test_a_failed_write_leaves_nothing_under_a_final_name(store: ArtifactStore) 
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        store.write("agreement", {"data.parquet": _table()}, fill=fail)
+        store.write("retention", {"data.parquet": _table()}, fill=fail)
     assert store.folders() == []
 
 
 def test_a_table_with_other_columns_is_refused(store: ArtifactStore) -> None:
-    with pytest.raises(ValueError, match="missing column 'n_items'"):
-        store.write("agreement", {"data.parquet": _table().drop("n_items")})
+    with pytest.raises(ValueError, match="missing column 'n'"):
+        store.write("retention", {"data.parquet": _table().drop("n")})
     with pytest.raises(ValueError, match="has the tables"):
-        store.write("agreement", {})
+        store.write("retention", {})
 
 
 def test_the_hash_is_that_of_the_manifest(store: ArtifactStore) -> None:

@@ -16,7 +16,7 @@ from prefect.settings import get_current_settings
 from capo_core.errors import DamagedArtifactError
 from schemas.artifacts import ArtifactRef, ModelRef, SourceFile
 from schemas.config import CAPOConfig, PairConfig
-from schemas.frames import AGREEMENT, empty
+from schemas.frames import RETENTION, empty
 from tasks.artifact_store import ArtifactStore
 from tasks.caching import FlockLockManager, ReferenceSerializer, compute_cache_key, set_aside_foreign_record
 
@@ -71,8 +71,8 @@ def test_what_has_no_stable_identity_is_refused(value: object) -> None:
 
 def test_a_stored_reference_counts_only_while_its_artifact_is_whole(home: Path) -> None:
     store = ArtifactStore()
-    first = store.write("agreement", {"data.parquet": empty(AGREEMENT)}, metadata={"n": 1})
-    second = store.write("agreement", {"data.parquet": empty(AGREEMENT)}, metadata={"n": 2})
+    first = store.write("retention", {"data.parquet": empty(RETENTION)}, metadata={"n": 1})
+    second = store.write("retention", {"data.parquet": empty(RETENTION)}, metadata={"n": 2})
     serializer = ReferenceSerializer()
     assert serializer.loads(serializer.dumps(first)) == first
     assert serializer.loads(serializer.dumps((first, second))) == (first, second)

@@ -11,7 +11,7 @@ from prefect.runtime import flow_run
 
 from schemas.artifacts import ArtifactRef
 from schemas.config import PairConfig
-from schemas.frames import AGREEMENT, empty
+from schemas.frames import RETENTION, empty
 from tasks import tracking
 from tasks.artifact_store import ArtifactStore
 from tasks.step import Step, describe_step, step
@@ -22,21 +22,21 @@ CALLS: list[str] = []
 @step("probe-source", version=1)
 def make_source(step: Step, annotator_id: str, config: PairConfig) -> ArtifactRef:
     CALLS.append(step.label)
-    return step.write("agreement", {"data.parquet": empty(AGREEMENT)}, metadata={"who": annotator_id})
+    return step.write("retention", {"data.parquet": empty(RETENTION)}, metadata={"who": annotator_id})
 
 
 @step("probe-derived", version=1)
 def derive(step: Step, source: ArtifactRef, n: int) -> ArtifactRef:
     CALLS.append(step.label)
     who = step.store.metadata(source)["who"]
-    return step.write("agreement", {"data.parquet": empty(AGREEMENT)}, metadata={"from": who, "n": n})
+    return step.write("retention", {"data.parquet": empty(RETENTION)}, metadata={"from": who, "n": n})
 
 
 @step("probe-pair", version=1)
 def make_two(step: Step, source: ArtifactRef) -> tuple[ArtifactRef, ArtifactRef]:
     CALLS.append(step.label)
-    tables = {"data.parquet": empty(AGREEMENT)}
-    return step.write("agreement", tables, metadata={"part": 1}), step.write("agreement", tables, metadata={"part": 2})
+    tables = {"data.parquet": empty(RETENTION)}
+    return step.write("retention", tables, metadata={"part": 1}), step.write("retention", tables, metadata={"part": 2})
 
 
 @flow(name="probe")
@@ -94,11 +94,11 @@ def test_mlflow_names_what_each_step_read_and_wrote(calls: list[str]) -> None:
     client = tracking.tracking_client()
     experiment = client.get_experiment_by_name("probe")
     assert experiment is not None
-    children = client.search_runs([experiment.experiment_id], f"tags.`capo.writes.agreement.000` = '{derived}'")
+    children = client.search_runs([experiment.experiment_id], f"tags.`capo.writes.retention.000` = '{derived}'")
     (child,) = [run for run in children if run.info.run_name == "probe-derived"]
     tags = child.data.tags
-    assert tags["capo.reads.agreement.000"] == str(source)
-    assert tags["capo.writes.agreement.000"] == str(derived)
+    assert tags["capo.reads.retention.000"] == str(source)
+    assert tags["capo.writes.retention.000"] == str(derived)
     assert child.data.params["n"] == "1"
     parent = client.get_run(tags["mlflow.parentRunId"])
     assert parent.data.params == {"who": "Ann3"}
