@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import polars as pl
 import pytest
 from evaluation_material import (
@@ -19,7 +18,7 @@ from evaluation_material import (
 )
 
 from capo_core.errors import CorpusError
-from capo_core.evaluation.imitation import _shuffle_authors, attribute_writings, name_condition, score_imitation
+from capo_core.evaluation.imitation import attribute_writings, name_condition, score_imitation
 from capo_core.evaluation.scores import Resampling
 from capo_core.evaluation.tables import metric_rows, tabulate_metrics
 from capo_core.evaluation.targets import read_held_out, read_responses
@@ -106,20 +105,9 @@ def test_text_that_imitates_nobody_scores_chance_exactly() -> None:
 def test_shuffled_people_are_the_floor() -> None:
     corpus = persona_corpus(n_test=16)
     row = accuracy(imitate(corpus, written_as("sft", PERFECT, corpus)), "human", "shuffled", size=1)
-    # Everybody has every text of an item once in each round of shuffles, so one of four is right, exactly.
-    assert row["value"] == pytest.approx(0.25)
+    # 30 shuffles of 16 items: as many matches of a random permutation with itself, variance 1/16 each, sd .011.
+    assert row["value"] == pytest.approx(0.25, abs=0.04)
     assert (row["n"], row["n_seeds"]) == (16, 1)
-
-
-def test_shuffling_keeps_who_wrote_of_what_and_mixes_the_texts() -> None:
-    # Three wrote of item 0, one of item 1, nobody of item 2.
-    texts = np.array([["a", None, None], ["b", None, None], ["c", "z", None]], dtype=object)
-    shuffled = _shuffle_authors(texts, np.random.default_rng(0))
-    assert shuffled.shape == (3, 3, 3)
-    for one in shuffled:
-        assert sorted(one[:, 0]) == ["a", "b", "c"]
-        assert one[:, 1:].tolist() == [[None, None], [None, None], ["z", None]]
-    assert [sorted(shuffled[:, author, 0]) for author in range(3)] == [["a", "b", "c"]] * 3
 
 
 def test_case_and_punctuation_count_in_raw_text_only() -> None:
@@ -226,7 +214,7 @@ def test_every_variant_has_its_condition_ceiling_and_floor() -> None:
     floor = metrics.filter(pl.col("condition").str.starts_with("shuffled"))
     names = ["shuffled" if c == "raw" else f"shuffled:{c}" for c, _ in expected]
     assert sorted(floor["condition"]) == sorted(names)
-    assert floor["value"].to_list() == pytest.approx([0.25] * len(names))
+    assert floor["value"].to_list() == pytest.approx([0.25] * len(names), abs=0.06)  # 240 permutations, sd .016
 
 
 def test_generated_text_loses_the_words_of_its_own_item() -> None:

@@ -22,7 +22,10 @@ EXAMPLE = Path(__file__).parent.parent.parent / "deployments" / "configs" / "exa
 SMALL = [
     "corpus.max_items=30", "model.dtype=float32", "sft.n_epochs=1", "generation.max_new_tokens=8",
     "stability.group_sizes=[1, 3]", "stability.n_repeats=1", "stability.n_bootstrap=100",
+    "stability.n_permutations=200", "stability.reductions=[none, embedding_minus_item_mean]",
+    "convergence.n_sizes=3", "convergence.n_repeats=3", "convergence.group_size=2",
     "evaluation.group_sizes=[1, 3]", "evaluation.n_groups=10", "evaluation.n_bootstrap=100",
+    "evaluation.reductions=[none]",
     "generation.n_history=2", "profile.n_examples=2", "profile.max_new_tokens=16", "judge.n_groups=1",
     "judge.group_size=2", "human_validation.n_tasks=8", "human_validation.group_size=1",
 ]  # fmt: skip
@@ -57,8 +60,9 @@ def _computed_steps(name: str) -> set[str]:
 def test_every_stage_leaves_its_artifact(first_run: dict[str, str]) -> None:
     kinds = {ArtifactRef.parse(reference).kind for reference in first_run.values()}
     assert kinds == {
-        "annotations", "corpus", "agreement", "stability", "demonstrations", "preferences", "adapter", "value_profile",
-        "generations", "retention", "evaluation", "verdicts", "validation_tasks", "validation_key", "report",
+        "annotations", "corpus", "agreement", "convergence", "stability", "style", "demonstrations", "preferences",
+        "adapter", "value_profile", "generations", "retention", "evaluation", "verdicts", "validation_tasks",
+        "validation_key", "report",
     }  # fmt: skip
     adapters = [key for key in first_run if key.startswith("adapters/")]
     assert len(adapters) == 8  # (SFT, CAPO) × four annotators × one seed
