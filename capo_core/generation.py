@@ -175,7 +175,9 @@ def _answer(
                 read = read_prompts(model, [request.tokens[n_shared:] for request in batch], openings, prefix)
                 logprobs = torch.log_softmax(read.opening_logps.double(), dim=1)
                 best = logprobs.argmax(dim=1).tolist()
-                asked = [(i, decision) for i in range(len(batch)) for decision in config.decisions]
+                asked: list[tuple[int, Decision]] = [
+                    (i, decision) for i in range(len(batch)) for decision in config.decisions
+                ]
                 rows = [
                     Row(
                         i,
