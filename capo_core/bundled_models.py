@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from capo_core.errors import ModelError
+from capo_core.quiet import quiet_libraries
 from schemas.artifacts import ModelRef
 
 SMOLLM2_ID = "bundled:smollm2-135m-instruct"
@@ -95,8 +96,6 @@ def _dequantise(source: Path, folder: Path) -> None:
     import torch
     from tokenizers import pre_tokenizers
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-
-    from capo_core.models import quiet_libraries
 
     with quiet_libraries():
         model = AutoModelForCausalLM.from_pretrained(

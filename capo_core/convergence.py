@@ -40,12 +40,11 @@ from capo_core.errors import CorpusError
 from capo_core.label_distributions import jensen_shannon_distance
 from capo_core.progress import Progress, silent
 from capo_core.stylometry.attribution import fit_attributor
-from capo_core.stylometry.groups import GroupSampler, group_accuracies
+from capo_core.stylometry.folding import ANALYSED_SPLITS
+from capo_core.stylometry.groups import DrawnGroups, group_accuracies
 from capo_core.text import surface_normalise
 from schemas.config import ConvergenceConfig
 from schemas.frames import CONVERGENCE, CONVERGENCE_FITS, check_columns
-
-ANALYSED_SPLITS = ("train", "validation")
 
 MIN_ITEMS = 3
 
@@ -300,18 +299,18 @@ def _make_scorer(
         return None
     n_items = first["item_id"].n_unique()
     rows = np.unique(first["item_id"].to_numpy(), return_inverse=True)[1].ravel()
-    columns = np.searchsorted(np.asarray(annotators), first["annotator_id"].to_numpy().astype(str))
+    writers = np.searchsorted(np.asarray(annotators), first["annotator_id"].to_numpy().astype(str))
     texts = [surface_normalise(text) for text in first["explanation"]]
-    sampler = GroupSampler(np.ones((1, n_items), dtype=int), N_GROUPS, config.seed)
+    groups = DrawnGroups(np.ones((1, n_items), dtype=int), N_GROUPS, config.seed)
 
     def score(training_texts: list[str], training_annotators: list[str]) -> float:
         try:
             attributor = fit_attributor(training_texts, training_annotators)
         except CorpusError:  # one annotator only, or no feature twice: this sub-sample has no figure
             return float("nan")
-        scores = np.full((n_items, len(annotators), len(annotators)), np.nan)
-        scores[rows, columns] = attributor.log_probabilities(texts, annotators)
-        return float(np.nanmean(group_accuracies(scores, np.arange(len(annotators)), config.group_size, sampler)))
+        scores = np.full((len(annotators), n_items, len(annotators)), np.nan)
+        scores[writers, rows] = attributor.log_probabilities(texts, annotators)
+        return float(np.nanmean(group_accuracies(scores, np.arange(len(annotators)), config.group_size, groups)))
 
     return score
 

@@ -19,7 +19,7 @@ import numpy as np
 from scipy.optimize import curve_fit
 from scipy.stats import norm
 
-from capo_core.evaluation.significance import MIN_DEFINED
+from capo_core.statistics.significance import MIN_DEFINED
 
 CONFIDENCE = 0.95
 """Of the intervals whose width is followed; the contract of the tables."""

@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +13,7 @@ import numpy as np
 
 from capo_core.bundled_models import ENCODER_ID, SMOLLM2_ID, convert_smollm2, find_encoder
 from capo_core.errors import ModelError
+from capo_core.quiet import quiet_libraries
 from schemas.artifacts import ModelRef
 from schemas.config import ModelConfig
 
@@ -266,22 +265,3 @@ def _load_sentence_transformer(model: ModelRef, device: Literal["auto", "cpu", "
             )
     except (OSError, ValueError) as error:
         raise ModelError(f"{model.id}: cannot be loaded as a sentence encoder: {error}") from error
-
-
-@contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Silence transformers' progress bars, messages below errors and deprecation notices for the block."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            # What one library calls by a deprecated name in another is nothing a user could change.
-            warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft)\.")
-            yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()

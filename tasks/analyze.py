@@ -32,7 +32,7 @@ def analyze_agreement(step: Step, corpus: ArtifactRef, task: TaskSpec, n_bootstr
     )
 
 
-@step("analyze-stability", version=2, uses_models=True)
+@step("analyze-stability", version=3, uses_models=True)
 def analyze_stability(step: Step, corpus: ArtifactRef, encoder: ModelRef, config: StabilityConfig) -> ArtifactRef:
     """Return attribution accuracy of held-out human text by reduction and group size, with its controls."""
     table, annotators = stability_table(step.read(corpus), config, load_encoder(encoder), progress=step.progress)
@@ -66,7 +66,7 @@ def analyze_style(step: Step, corpus: ArtifactRef, config: StabilityConfig) -> A
     )
 
 
-@step("analyze-convergence", version=1)
+@step("analyze-convergence", version=2)
 def analyze_convergence(step: Step, corpus: ArtifactRef, task: TaskSpec, config: ConvergenceConfig) -> ArtifactRef:
     """Return how agreement, label distribution and attribution settle as annotations accrue, and how many more."""
     level = "masi" if task.multiple_labels else task.labels.level

@@ -12,7 +12,7 @@ from tasks.step import Step, step
 from tasks.tracking import name_figures
 
 
-@step("evaluate", version=2, uses_models=True)
+@step("evaluate", version=3, uses_models=True)
 def evaluate_methods(
     step: Step,
     corpus: ArtifactRef,
@@ -32,8 +32,7 @@ def evaluate_methods(
         progress=step.progress,
     )
     means = found.metrics.filter(pl.col("annotator_id") == "all")
-    # MLflow refuses + in the name of a metric
-    step.log_metrics(name_figures(means.with_columns(pl.col("condition").str.replace("+", ":", literal=True))))
+    step.log_metrics(name_figures(means))
     tables = {
         "data.parquet": found.metrics,
         "comparisons.parquet": found.comparisons,

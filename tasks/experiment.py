@@ -20,7 +20,7 @@ from tasks.tracking import name_figures
 RESULT_FILES = ("results.md", "results.tex", "data.parquet")
 
 
-@step("measure-transfer", version=1, uses_models=True)
+@step("measure-transfer", version=2, uses_models=True)
 def measure_adapter_transfer(
     step: Step, source: ArtifactRef, target: ArtifactRef, generations: list[ArtifactRef], evaluation: EvaluationConfig
 ) -> ArtifactRef:

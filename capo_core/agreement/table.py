@@ -15,12 +15,12 @@ from capo_core.agreement.alpha import pairable_values, weighted_alphas
 from capo_core.agreement.pairs import agreed_shares, confusions, kappas, shares, squared_differences
 from capo_core.agreement.ratings import NUMERIC_LEVELS, Level, Ratings, read_ratings
 from capo_core.errors import CorpusError
-from capo_core.evaluation.significance import mean_of_defined, percentile_interval, resample_counts
 from capo_core.label_distributions import (
     jensen_shannon_divergence,
     label_entropies,
     normalised_label_entropies,
 )
+from capo_core.statistics.significance import mean_of_defined, percentile_interval, resample_counts
 from schemas.frames import AGREEMENT, check_columns
 
 N_SHUFFLES = 200

@@ -21,15 +21,12 @@ import polars.selectors as cs
 
 from capo_core.errors import CorpusError
 from capo_core.evaluation.decision import OTHER_ANNOTATOR
-from capo_core.evaluation.distinguishability import score_distinguishability
 from capo_core.evaluation.own_text import draw_seen_text, seen_explanations
 from capo_core.evaluation.scores import ScoreName
 from capo_core.evaluation.style_distance_scores import HumanStyle, StyleDistanceScores
 from capo_core.evaluation.targets import HeldOut, Responses
 from capo_core.stylometry.features import NAMES, feature_matrix
 from schemas.frames import STYLE_DISTANCES, check_columns
-
-__all__ = ["StyleDistanceScores", "score_distinguishability", "score_style_distance", "style_distances"]
 
 SPLIT_HALF = "split_half"
 N_HALVES = 20
@@ -74,42 +71,33 @@ def score_style_distance(
     return scores
 
 
-def style_distances(
-    all_responses: Sequence[Responses], held_out: HeldOut, items: pl.DataFrame, seed: int
-) -> pl.DataFrame:
+def style_distances(scores: Sequence[StyleDistanceScores], annotators: Sequence[str]) -> pl.DataFrame:
     """Return the standardised distance of each feature, by method, decision and annotator, beside its two controls.
 
     Args:
-        all_responses: every method's responses.
-        held_out: the targets.
-        items: columns item_id, text_a, text_b, holding every item of `held_out`.
-        seed: of the draws of the person's other text.
+        scores: of `score_style_distance`, all of them.
+        annotators: axis A.
 
     Returns:
-        STYLE_DISTANCES, every feature of every annotator for each of `all_responses` in turn; distances are means over
-        seeds, null where undefined or where the feature does not vary in people's text. n_generated and n_human count
-        the explanations in which the feature is defined, over all seeds.
-
-    Raises:
-        CorpusError: if an item's texts are missing or stand twice.
+        STYLE_DISTANCES, every feature of every annotator for each method in turn; distances are means over seeds, null
+        where undefined or where the feature does not vary in people's text. n_generated and n_human count the
+        explanations in which the feature is defined, over all seeds.
     """
-    scores = {one.name: one for one in score_style_distance(all_responses, held_out, items, seed)}
     halves, others = (
-        scores[ScoreName("human", None, "style_distance", condition)].by_feature()
+        next(one.by_feature() for one in scores if one.name.condition == condition)
         for condition in (SPLIT_HALF, OTHER_ANNOTATOR)
     )
     rows = []
-    for responses in all_responses:
-        one = scores[ScoreName(responses.method, responses.decision, "style_distance")]
+    for one in (one for one in scores if one.name.condition is None):
         distances, column_of = one.by_feature(), {name: i for i, name in enumerate(one.human.names)}
         n_generated = (~np.isnan(one.features)).sum(axis=(0, 2))
         n_human = (~np.isnan(one.human.features)).sum(axis=(1, 2))
-        for (annotator, person), feature in product(enumerate(held_out.annotators), NAMES):
+        for (annotator, person), feature in product(enumerate(annotators), NAMES):
             figures: tuple = (None, None, None, 0, 0)
             if (column := column_of.get(feature)) is not None:
                 cell = annotator, column
                 figures = distances[cell], others[cell], halves[cell], int(n_generated[cell]), int(n_human[cell])
-            rows.append((responses.method, responses.decision, person, feature, *figures))
+            rows.append((one.name.method, one.name.decision, person, feature, *figures))
     table = pl.DataFrame(rows, schema=STYLE_DISTANCES, orient="row").with_columns(cs.float().fill_nan(None))
     return check_columns(table, STYLE_DISTANCES, "style_distances")
 

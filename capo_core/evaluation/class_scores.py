@@ -21,7 +21,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from capo_core.evaluation.scores import Draws, Resampling, ScoreName, rows_of_seeds
-from capo_core.evaluation.significance import N_PERMUTATIONS, mean_of_defined, p_value_of_null_draws
+from capo_core.statistics.significance import (
+    N_PERMUTATIONS,
+    draw_swaps,
+    mean_of_defined,
+    mean_over_seeds,
+    p_value_of_null_draws,
+)
 
 _CHUNK_CELLS = 4_000_000
 
@@ -83,10 +89,7 @@ class MacroF1Scores:
         """Return macro-F1 per resample and annotator, [B, A], NaN where not measured."""
         counts = _weigh(self._counts(), draws.resamples.item_counts)
         by_seed = macro_f1(*np.moveaxis(counts, -1, 0))  # [B, S, A]
-        weights = draws.resamples.seed_counts[:, :, None] * ~np.isnan(by_seed)
-        totals = weights.sum(axis=1)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.where(totals > 0, (np.nan_to_num(by_seed) * weights).sum(axis=1) / totals, np.nan)
+        return mean_over_seeds(by_seed, draws.resamples)
 
     def at_seeds(self, seeds: tuple[int, ...]) -> MacroF1Scores:
         """Return the scores of `seeds`, in that order; what no seed enters stands at each of them.
@@ -125,8 +128,7 @@ class MacroF1Scores:
             return float("nan")
         ours, theirs = self._counts(), other._counts()
         rng = np.random.default_rng([resampling.config.seed, 3])
-        swaps = rng.random((1 + N_PERMUTATIONS, ours.shape[2])) < 0.5
-        swaps[0] = False  # the first "permutation" is the observed assignment
+        swaps = draw_swaps(ours.shape[2], N_PERMUTATIONS, rng)
         differences = np.empty(len(swaps))
         step = max(1, _CHUNK_CELLS // max(1, ours.size // ours.shape[2]))
         for start in range(0, len(swaps), step):

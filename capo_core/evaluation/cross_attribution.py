@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from capo_core.evaluation.group_scores import Attributions, sum_groups
+from capo_core.evaluation.group_scores import Attributions
 from capo_core.evaluation.imitation import Attributed
 from capo_core.evaluation.scores import Resampling
 from capo_core.evaluation.tables import METHOD_ORDER
+from capo_core.stylometry.groups import scores_by_item, sum_groups
 from schemas.frames import CROSS_ATTRIBUTION, check_columns
 
 GROUP_SIZES = (1, 5)
@@ -50,13 +51,9 @@ def _attribute_to_all(attributions: Attributions, group_size: int, resampling: R
     """Return share and mean probability of every candidate, [2, S, A, A], NaN where a series has fewer than k."""
     n_slices, n_annotators, _, n_candidates = attributions.log_probabilities.shape
     matrices = np.full((2, n_slices * n_annotators, n_candidates), np.nan)
-    sampler = resampling.whole(1).groups
-    for series, available in attributions.series():
-        if available.sum() < group_size:
-            continue
-        groups = np.flatnonzero(available)[:, None] if group_size == 1 else sampler.draw(available, group_size)[0]
-        scores, _ = attributions.scores_of(series)
-        sums = sum_groups(groups, scores.reshape(len(scores), -1)).reshape(-1, n_candidates, len(series))
+    log_probabilities, _ = attributions.by_series()
+    for series, groups in attributions.whole_groups(resampling.whole(1).groups, group_size):
+        sums = sum_groups(groups, scores_by_item(log_probabilities[series]))
         posteriors = np.exp(sums - sums.max(axis=1, keepdims=True))
         posteriors /= posteriors.sum(axis=1, keepdims=True)
         attributed = sums.argmax(axis=1)[:, None, :] == np.arange(n_candidates)[:, None]

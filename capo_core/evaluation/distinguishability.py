@@ -26,9 +26,9 @@ from threadpoolctl import threadpool_limits
 
 from capo_core.evaluation.own_text import draw_halves
 from capo_core.evaluation.scores import Draws, Resampling, ScoreName, Scores, rows_of_seeds
-from capo_core.evaluation.significance import paired_permutation_test
 from capo_core.evaluation.targets import HeldOut, Responses
 from capo_core.seeding import derive_seed
+from capo_core.statistics.significance import mean_over_seeds, paired_permutation_test
 from capo_core.stylometry.attribution import MAX_ITERATIONS, MAX_NGRAM, TEXT_C
 from capo_core.text import surface_normalise
 
@@ -83,10 +83,7 @@ class DistinguishabilityScores:
             won, all_ = (_sum_pairs(part[slice_, annotator], counts) for part in (self.wins, self.pairs))
             with np.errstate(invalid="ignore", divide="ignore"):
                 by_slice[:, slice_, annotator] = np.where(all_ > 0, won / all_, np.nan)
-        weights = draws.resamples.seed_counts[:, :, None] * ~np.isnan(by_slice)
-        totals = weights.sum(axis=1)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.where(totals > 0, (np.nan_to_num(by_slice) * weights).sum(axis=1) / totals, np.nan)
+        return mean_over_seeds(by_slice, draws.resamples)
 
     def at_seeds(self, seeds: tuple[int, ...]) -> DistinguishabilityScores:
         """Return the scores of `seeds`, in that order; what no seed enters stands at each of them."""

@@ -64,7 +64,7 @@ def evaluate_generations(
     Figures: of decisions (`decision`, `soft_labels`), similarity (`similarity`), imitation (`imitation`), caricature
     (`caricature`) and guards (`guards`). Controls: method majority (labels); human with condition other_annotator
     (labels, similarity); human as ceiling and shuffled as floor of attribution. Ways of deciding are kept apart
-    throughout; distinguishability is of sampled text. Intervals and tests: `significance`, `tables`; exclusion rules:
+    throughout; distinguishability is of sampled text. Intervals and tests: `capo_core.statistics`, `tables`; exclusion rules:
     `exclusions`.
 
     Args:
@@ -87,11 +87,12 @@ def evaluate_generations(
     embed = None if embed is None else remember(embed)
     resampling = Resampling(len(held_out.items), config)
     main = main_decision(readable)
+    distances = score_style_distance(readable, held_out, held_out.texts, config.seed)
     attributed = attribute_writings(readable, held_out, config, embed)
     scores = [
         *_score_labels(all_responses, held_out, task),
         *score_similarity(readable, held_out, embed, embed_tokens),
-        *score_style_distance(readable, held_out, held_out.texts, config.seed),
+        *distances,
         *score_distinguishability([r for r in readable if r.decision == main], held_out, config.seed),
         *score_guards(all_responses, held_out),
         *score_imitation(attributed, config),
@@ -100,7 +101,7 @@ def evaluate_generations(
     return Evaluation(
         metrics=metrics,
         comparisons=comparisons,
-        style_distances=style_distances(readable, held_out, held_out.texts, config.seed),
+        style_distances=style_distances(distances, held_out.annotators),
         cross_attribution=cross_attribution(attributed, held_out.annotators, resampling),
         exclusions=find_exclusions(all_responses, held_out, config),
     )

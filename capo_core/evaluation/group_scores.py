@@ -15,15 +15,26 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
-from scipy import sparse
 
-from capo_core.evaluation.drawn_groups import DrawnGroups
 from capo_core.evaluation.scores import Draws, Resampling, ScoreName, rows_of_seeds
-from capo_core.evaluation.significance import mean_of_defined, p_value_of_null_draws
+from capo_core.statistics.significance import draw_swaps, mean_of_defined, mean_over_seeds, p_value_of_null_draws
+from capo_core.stylometry.groups import (
+    DrawnGroups,
+    average_outcomes,
+    is_attributed,
+    owner_probability,
+    present_cells,
+    scores_by_item,
+    series_by_items,
+    sum_groups,
+)
 
 ACCURACY = "attribution_accuracy"
 PROBABILITY = "attribution_probability"
 FIGURES = (ACCURACY, PROBABILITY)
+_OUTCOMES = (is_attributed, owner_probability)
+"""Of groups, of which the figures are means."""
+
 _CHUNK_CELLS = 4_000_000
 
 
@@ -51,7 +62,7 @@ class Attributions:
 
     def present(self) -> np.ndarray:
         """Return which cells have an explanation, [S, A, I] booleans."""
-        return np.asarray(np.isfinite(self.log_probabilities).all(axis=3))
+        return present_cells(self.log_probabilities)
 
     def restrict(self, rows: list[int], cells: np.ndarray | None = None) -> Attributions:
         """Return the slices `rows` of axis S without what lies outside `cells`, [S, A, I]; itself if that is all."""
@@ -78,30 +89,23 @@ class Attributions:
             self._swapped[group_size] = (other, _swap_p_values(self, other, group_size, resampling))
         return self._swapped[group_size][1]
 
-    def series(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield the series (slice and annotator) by the items they have: [n] indices of series, [I] booleans."""
-        by_series = self.present().reshape(-1, self.log_probabilities.shape[2])
-        patterns, pattern_of = np.unique(by_series, axis=0, return_inverse=True)
-        for number, available in enumerate(patterns):
-            yield np.flatnonzero(pattern_of.ravel() == number), available
+    def by_series(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the log-probabilities of every slice and annotator in turn, [S·A, I, A], and their owners, [S·A]."""
+        n_slices, n_annotators, n_items, n_candidates = self.log_probabilities.shape
+        return self.log_probabilities.reshape(-1, n_items, n_candidates), np.tile(np.arange(n_annotators), n_slices)
 
-    def scores_of(self, series: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the log-probabilities of some series, [I, A candidates, n], 0 where missing, and their owners, [n]."""
-        n_annotators, n_items, n_candidates = self.log_probabilities.shape[1:]
-        chosen = self.log_probabilities.reshape(-1, n_items, n_candidates)[series]
-        return np.nan_to_num(np.moveaxis(chosen, 0, 2)).astype(np.float32), series % n_annotators
+    def whole_groups(self, drawn: DrawnGroups, group_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the series that have k explanations, [n], with their groups in the first resample, [G, k].
+
+        For k = 1 every explanation is a group.
+        """
+        for series, available in series_by_items(self.by_series()[0]):
+            if available.sum() >= group_size:
+                singles = np.flatnonzero(available)[:, None]
+                yield series, singles if group_size == 1 else drawn.draw(available, group_size)[0]
 
     def _compute_figures(self, groups: DrawnGroups, group_size: int) -> GroupFigures:
-        n_series = self.log_probabilities.shape[0] * self.log_probabilities.shape[1]
-        figures = np.full((2, len(groups.item_counts), n_series), np.nan)
-        for series, available in self.series():
-            if available.sum() < group_size:
-                continue
-            scores, owners = self.scores_of(series)
-            if group_size == 1:
-                figures[:, :, series] = _average_singles(scores, owners, groups.item_counts * available)
-            else:
-                figures[:, :, series] = _average_groups(scores, owners, groups.draw(available, group_size))
+        figures = average_outcomes(*self.by_series(), group_size, groups, _OUTCOMES)
         return GroupFigures(*figures.reshape(2, -1, *self.log_probabilities.shape[:2]))
 
 
@@ -141,10 +145,7 @@ class GroupScores:
     def estimate(self, draws: Draws) -> np.ndarray:
         """Return the figure per resample and annotator, [B, A], NaN where not measured."""
         by_seed = self.attributions.figures(draws.groups, self.group_size)[FIGURES.index(self.name.metric)]
-        weights = draws.resamples.seed_counts[:, :, None] * ~np.isnan(by_seed)
-        totals = weights.sum(axis=1)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.where(totals > 0, (np.nan_to_num(by_seed) * weights).sum(axis=1) / totals, np.nan)
+        return mean_over_seeds(by_seed, draws.resamples)
 
     def at_seeds(self, seeds: tuple[int, ...]) -> GroupScores:
         """Return the scores of `seeds`, in that order; what no seed enters stands at each of them."""
@@ -167,65 +168,23 @@ class GroupScores:
         return float(p_values[FIGURES.index(self.name.metric)])
 
 
-def _average_singles(scores: np.ndarray, owners: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return both figures for k = 1, where every explanation is a group and counts as often as its item, [2, B, n]."""
-    outcomes = judge_groups(scores, owners)
-    totals = weights.sum(axis=1, keepdims=True)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(totals > 0, (weights @ outcomes) / totals, np.nan)
-
-
-def _average_groups(scores: np.ndarray, owners: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Return both figures of drawn groups, [B, G, k] -> [2, B, n]; NaN where no groups could be drawn."""
-    n_items, n_candidates, n_series = scores.shape
-    flat = scores.reshape(n_items, -1)
-    n_groups, size = groups.shape[1:]
-    averages = np.full((2, len(groups), n_series), np.nan)
-    feasible = np.flatnonzero(groups[:, 0, 0] >= 0)
-    step = max(1, _CHUNK_CELLS // (n_groups * flat.shape[1]))
-    for start in range(0, len(feasible), step):
-        rows = feasible[start : start + step]
-        sums = sum_groups(groups[rows].reshape(-1, size), flat).reshape(-1, n_candidates, n_series)
-        averages[:, rows] = judge_groups(sums, owners).reshape(2, len(rows), n_groups, n_series).mean(axis=2)
-    return averages
-
-
-def sum_groups(groups: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Return the sum of `values`, [I, n], over the members of each group, [G, k] -> [G, n]."""
-    n_groups, size = groups.shape
-    ones = np.ones(groups.size, dtype=values.dtype)
-    pointers = np.arange(0, groups.size + 1, size)
-    membership = sparse.csr_matrix((ones, groups.ravel(), pointers), shape=(n_groups, len(values)))
-    return np.asarray(membership @ values)
-
-
-def judge_groups(sums: np.ndarray, owners: np.ndarray) -> np.ndarray:
-    """Return whether each group is attributed to its owner, and the owner's probability, [G, A, n] -> [2, G, n]."""
-    series = np.arange(len(owners))
-    shifted = sums - sums[:, owners, series][:, None, :]
-    correct = sums.argmax(axis=1) == owners
-    with np.errstate(over="ignore"):  # 1 / inf is the 0 it should be
-        probability = 1.0 / np.exp(shifted).sum(axis=1)
-    return np.stack([correct, probability])
+def _judge(sums: np.ndarray, owners: np.ndarray) -> np.ndarray:
+    """Return both figures of each group, [G, A, n] -> [2, G, n]."""
+    return np.stack([outcome(sums, owners) for outcome in _OUTCOMES])
 
 
 def _swap_p_values(first: Attributions, second: Attributions, group_size: int, resampling: Resampling) -> np.ndarray:
     """Return the p-values of both figures, [2]; the groups of items stay the same in all permutations."""
     rng = np.random.default_rng([resampling.config.seed, 2])
-    swaps = rng.random((1 + resampling.config.n_bootstrap, resampling.n_items)) < 0.5
-    swaps[0] = False  # the first "permutation" is the observed assignment
+    swaps = draw_swaps(resampling.n_items, resampling.config.n_bootstrap, rng)
+    (ours, owners), (theirs, _) = first.by_series(), second.by_series()
+    differences = np.full((2, len(swaps), len(owners)), np.nan)
+    for series, groups in first.whole_groups(resampling.whole(1).groups, group_size):
+        if group_size > 1:
+            groups = groups[: resampling.config.n_groups]
+        one, other = (scores_by_item(part[series]) for part in (ours, theirs))
+        differences[:, :, series] = _swap_members(one, other, owners[series], groups, swaps)
     shape = first.log_probabilities.shape[:2]
-    differences = np.full((2, len(swaps), shape[0] * shape[1]), np.nan)
-    sampler = resampling.whole(1).groups
-    for series, available in first.series():
-        if available.sum() < group_size:
-            continue
-        if group_size == 1:
-            groups = np.flatnonzero(available)[:, None]
-        else:
-            groups = sampler.draw(available, group_size)[0, : resampling.config.n_groups]
-        scores, owners = first.scores_of(series)
-        differences[:, :, series] = _swap_members(scores, second.scores_of(series)[0], owners, groups, swaps)
     means = [mean_of_defined(mean_of_defined(part.reshape(len(swaps), *shape))) for part in differences]
     return np.array([p_value_of_null_draws(float(part[0]), part[1:]) for part in means])
 
@@ -242,16 +201,15 @@ def _swap_members(
         groups: [G, k] items of each group.
         swaps: [R, I] booleans, whether the methods change places on an item.
     """
-    flat_ours, flat_theirs = (part.reshape(len(part), -1) for part in (ours, theirs))
-    sums_ours, sums_theirs = (sum_groups(groups, part)[:, None] for part in (flat_ours, flat_theirs))
-    change_of_members = (flat_theirs - flat_ours)[groups]  # [G, k, A·n]
+    sums_ours, sums_theirs = (sum_groups(groups, part)[:, None] for part in (ours, theirs))
+    change_of_members = (theirs - ours).reshape(len(ours), -1)[groups]  # [G, k, A·n]
     differences = np.empty((2, len(swaps), len(owners)))
-    step = max(1, _CHUNK_CELLS // (len(groups) * flat_ours.shape[1]))
+    step = max(1, _CHUNK_CELLS // (len(groups) * ours[0].size))
     for start in range(0, len(swaps), step):
         swapped = np.moveaxis(swaps[start : start + step][:, groups], 0, 1).astype(np.float32)  # [G, R, k]
-        change = swapped @ change_of_members  # [G, R, A·n]
+        change = (swapped @ change_of_members).reshape(*swapped.shape[:2], *ours.shape[1:])  # [G, R, A, n]
         judged = [
-            judge_groups(sums.reshape(-1, *ours.shape[1:]), owners).reshape(2, *change.shape[:2], -1).mean(axis=1)
+            _judge(sums.reshape(-1, *ours.shape[1:]), owners).reshape(2, *swapped.shape[:2], -1).mean(axis=1)
             for sums in (sums_ours + change, sums_theirs - change)
         ]
         differences[:, start : start + step] = judged[0] - judged[1]

@@ -24,15 +24,16 @@ import polars as pl
 
 from capo_core.chat import encode_prompt, encode_response
 from capo_core.errors import CorpusError, ModelError
-from capo_core.evaluation.significance import (
+from capo_core.generation import GenerationRequest
+from capo_core.generation_requests import build_requests
+from capo_core.progress import Progress, silent
+from capo_core.prompts import response_opening
+from capo_core.statistics.significance import (
     bootstrap_interval,
     draw_resamples,
     hierarchical_ratios,
     percentile_interval,
 )
-from capo_core.generation_requests import build_requests
-from capo_core.progress import Progress, silent
-from capo_core.prompts import response_opening
 from schemas.config import GenerationConfig, TaskSpec
 from schemas.frames import RETENTION, check_columns
 
@@ -115,14 +116,16 @@ def probe_model(
     if obstacle is not None:
         raise ModelError(f"{model.config.model_type}: retention is not measured, because {obstacle}")
     texts = read_neutral_texts()
-    n_total = len(texts) + corpus.filter(pl.col("split") == split)["item_id"].n_unique()
+    asked = zero_shot_requests(corpus, split, task)
     nll, n_tokens = neutral_nll(model, tokenizer, texts, batch_size=batch_size)
-    progress(len(texts), n_total)
+    progress(len(texts), len(texts) + len(asked))
 
     def count_items(n_done: int, n_total: int) -> None:
         progress(len(texts) + n_done, len(texts) + n_total)
 
-    decisions = zero_shot_decisions(model, tokenizer, corpus, split, task, batch_size=batch_size, progress=count_items)
+    decisions = zero_shot_decisions(
+        model, tokenizer, asked, task.labels.names, batch_size=batch_size, progress=count_items
+    )
     return ModelProbe(tuple(nll.tolist()), tuple(n_tokens.tolist()), decisions)
 
 
@@ -171,17 +174,22 @@ def neutral_nll(
     return np.array(nll), np.array([len(group.responses[0]) for group in groups])
 
 
+def zero_shot_requests(corpus: pl.DataFrame, split: str, task: TaskSpec) -> list[GenerationRequest]:
+    """Return the zero-shot prompt of every item of a split, which names no annotator, by item_id."""
+    config = GenerationConfig.model_validate({"split": split})
+    return build_requests(corpus, "zero_shot", None, task, config, tagged=False, seed=0)
+
+
 def zero_shot_decisions(
     model: Any,
     tokenizer: Any,
-    corpus: pl.DataFrame,
-    split: str,
-    task: TaskSpec,
+    requests: Sequence[GenerationRequest],
+    labels: tuple[str, ...],
     *,
     batch_size: int = 16,
     progress: Progress = silent,
 ) -> dict[str, str]:
-    """Return the label that a model decides for every item of a split under the zero-shot prompt, by item_id.
+    """Return the label of `labels` that a model decides for every item asked for, by item_id.
 
     The constrained decision of `generation.generate_responses`: the label with the most probable opening
     `Label: X⏎Explanation:`, earlier labels winning ties. Nothing is sampled.
@@ -193,10 +201,8 @@ def zero_shot_decisions(
 
     from capo_core.decoding import count_common, read_prefix, read_prompts
 
-    names = task.labels.names
-    openings = [encode_response(response_opening(label), tokenizer) for label in names]
-    asked = build_requests(corpus, "zero_shot", None, task, _only_split(split), tagged=False, seed=0)
-    prompts = {request.item_id: encode_prompt(request.prompt, tokenizer) for request in asked}
+    openings = [encode_response(response_opening(label), tokenizer) for label in labels]
+    prompts = {request.item_id: encode_prompt(request.prompt, tokenizer) for request in requests}
     limit = model.config.max_position_embeddings - max(map(len, openings))
     if too_long := [item for item, tokens in prompts.items() if len(tokens) > limit]:
         raise ModelError(
@@ -212,7 +218,7 @@ def zero_shot_decisions(
             batch = by_length[start : start + batch_size]
             read = read_prompts(model, [prompts[item][n_shared:] for item in batch], openings, prefix)
             best = read.opening_logps.double().argmax(dim=1).tolist()
-            decisions |= {item: names[place] for item, place in zip(batch, best, strict=True)}
+            decisions |= {item: labels[place] for item, place in zip(batch, best, strict=True)}
             progress(len(decisions), len(prompts))
     return {item: decisions[item] for item in prompts}
 
@@ -316,7 +322,3 @@ def _require_same_material(base: ModelProbe, tuned: ModelProbe) -> None:
         raise CorpusError("base and tuned model were probed with different neutral texts, or none; probe both again")
     if set(base.decisions) != set(tuned.decisions) or not base.decisions:
         raise CorpusError("base and tuned model decided different items, or none; probe both on the same split")
-
-
-def _only_split(split: str) -> GenerationConfig:
-    return GenerationConfig.model_validate({"split": split})

@@ -13,14 +13,14 @@ from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 
-from capo_core.evaluation.drawn_groups import DrawnGroups
-from capo_core.evaluation.significance import (
+from capo_core.statistics.significance import (
     Resamples,
     draw_resamples,
     hierarchical_ratios,
     paired_permutation_test,
     whole_sample,
 )
+from capo_core.stylometry.groups import DrawnGroups
 from schemas.config import EvaluationConfig
 
 GROUPS_AT_ESTIMATE = 10

@@ -10,8 +10,8 @@ from scipy.stats import wasserstein_distance
 
 from capo_core.evaluation.decision import mean_over_first_axis
 from capo_core.evaluation.scores import Draws, Resampling, ScoreName, Scores, rows_of_seeds
-from capo_core.evaluation.significance import mean_of_defined, p_value_of_null_draws
 from capo_core.evaluation.wasserstein import ItemSample, StepFunctions, build_step_functions, distances_between
+from capo_core.statistics.significance import draw_swaps, mean_of_defined, mean_over_seeds, p_value_of_null_draws
 
 _CHUNK_CELLS = 4_000_000
 
@@ -88,10 +88,7 @@ class StyleDistanceScores:
             if defined.any():
                 shift = distances[0] - replicates[defined].mean()
                 by_slice[:, slice_, annotator] = np.maximum(replicates + shift, 0.0)
-        weights = draws.resamples.seed_counts[:, :, None] * ~np.isnan(by_slice)
-        totals = weights.sum(axis=1)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.where(totals > 0, (np.nan_to_num(by_slice) * weights).sum(axis=1) / totals, np.nan)
+        return mean_over_seeds(by_slice, draws.resamples)
 
     def at_seeds(self, seeds: tuple[int, ...]) -> StyleDistanceScores:
         """Return the scores of `seeds`, in that order; what no seed enters stands at each of them."""
@@ -113,8 +110,7 @@ class StyleDistanceScores:
         if not isinstance(other, StyleDistanceScores):
             raise TypeError(f"cannot compare StyleDistanceScores with {type(other).__name__}")
         rng = np.random.default_rng([resampling.config.seed, 4])
-        swaps = rng.random((1 + resampling.config.n_bootstrap, resampling.n_items)) < 0.5
-        swaps[0] = False  # the first "permutation" is the observed assignment
+        swaps = draw_swaps(resampling.n_items, resampling.config.n_bootstrap, rng)
         differences = np.full((len(swaps), *self.features.shape[:2]), np.nan)
         for slice_, annotator in self._series():
             steps = self._steps(slice_, annotator, other)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from capo_core.evaluation.significance import Resamples, hierarchical_ratios, percentile_interval, resample_counts
+from capo_core.statistics.significance import Resamples, hierarchical_ratios, percentile_interval, resample_counts
 
 
 @dataclass(frozen=True)

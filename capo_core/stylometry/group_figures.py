@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from capo_core.evaluation.significance import percentile_interval, resample_counts
+from capo_core.statistics.significance import percentile_interval, resample_counts
 from capo_core.stylometry.exchangeability import exchangeability_p_value, permute_within_blocks
 from capo_core.stylometry.folding import Explanations, Folding, choose_rows
-from capo_core.stylometry.groups import GroupSampler, group_accuracies
+from capo_core.stylometry.groups import DrawnGroups, group_accuracies, present_cells
 from capo_core.stylometry.held_out import HeldOutScores
 from capo_core.stylometry.strata import Strata
 from schemas.config import StabilityConfig
@@ -73,7 +73,7 @@ class Accuracies:
         owners: [C] index of the annotator of every series.
         whole: [C] over all items; NaN where a series has too few items.
         resampled: [B, C] in every bootstrap resample of items.
-        present: [I, C] whether the series has an explanation of the item.
+        present: [C, I] whether the series has an explanation of the item.
         group_size: k.
         n_repeats: R.
     """
@@ -88,13 +88,13 @@ class Accuracies:
     def summarise(self, annotator: int | None = None) -> Figure:
         """Return the mean over series of all annotators, or of one."""
         mine = np.ones(len(self.owners), dtype=bool) if annotator is None else self.owners == annotator
-        n_items = int(self.present[:, mine].any(axis=1).sum())
+        n_items = int(self.present[mine].any(axis=0).sum())
         measured = mine & ~np.isnan(self.whole)
         if not measured.any():
             return Figure(None, None, None, 0, n_items, 0)
         bounds = percentile_interval(self.resampled[:, measured].mean(axis=1), CONFIDENCE)
         low, high = (None if np.isnan(bound) else bound for bound in bounds)
-        n_groups = int(self.present[:, measured].sum()) if self.group_size == 1 else int(measured.sum()) * N_GROUPS
+        n_groups = int(self.present[measured].sum()) if self.group_size == 1 else int(measured.sum()) * N_GROUPS
         return Figure(float(self.whole[measured].mean()), low, high, n_groups, n_items, self.n_repeats)
 
 
@@ -108,19 +108,18 @@ class GroupMeter:
         self._config = config
         n_items = int(explanations.items.max()) + 1
         counts = resample_counts(n_items, config.n_bootstrap, np.random.default_rng(config.seed))
-        self._whole = GroupSampler(np.ones((1, n_items), dtype=int), N_GROUPS, config.seed)
-        self._resampled = GroupSampler(counts, N_RESAMPLED_GROUPS, config.seed)
+        self._whole = DrawnGroups(np.ones((1, n_items), dtype=int), N_GROUPS, config.seed)
+        self._resampled = DrawnGroups(counts, N_RESAMPLED_GROUPS, config.seed)
         self._permuted: dict[bytes, np.ndarray] = {}
 
     def measure_groups(self, measure: Measure, scores: HeldOutScores, group_size: int) -> Accuracies:
         """Return the accuracies of groups of one size."""
         series = self._arrange(measure, scores)
         n_annotators = len(self._explanations.annotators)
-        owners = np.tile(np.arange(n_annotators), series.shape[1] // n_annotators)
+        owners = np.tile(np.arange(n_annotators), len(series) // n_annotators)
         whole = group_accuracies(series, owners, group_size, self._whole)[0]
         resampled = group_accuracies(series, owners, group_size, self._resampled)
-        present = np.asarray(np.isfinite(series).all(axis=2))
-        return Accuracies(owners, whole, resampled, present, group_size, len(self._foldings))
+        return Accuracies(owners, whole, resampled, present_cells(series), group_size, len(self._foldings))
 
     def measure_p_value(self, measure: Measure, scores: HeldOutScores) -> float | None:
         """Return the within-block permutation p-value of single explanations; None for none."""
@@ -133,14 +132,14 @@ class GroupMeter:
         return None if np.isnan(p_value) else p_value
 
     def _arrange(self, measure: Measure, scores: HeldOutScores) -> np.ndarray:
-        """Return the scores as series, [I, C, A]: repeat by repeat, part by part, one series per annotator."""
+        """Return the scores as series, [C, I, A]: repeat by repeat, part by part, one series per annotator."""
         series = []
         for folding, by_kind in zip(self._foldings, scores.repeats, strict=True):
             owners = folding.shuffled if measure.condition == "shuffled" else self._explanations.owners
             for part in measure.parts:
                 slots = choose_rows(self._explanations, folding, owners, part)
                 series.append(np.where((slots >= 0)[:, :, None], by_kind[measure.kind][slots], np.nan))
-        return np.concatenate(series, axis=1)
+        return np.moveaxis(np.concatenate(series, axis=1), 1, 0)
 
     def _permute(self, blocks: np.ndarray) -> np.ndarray:
         """Return the permuted owners, drawn once per kind of block, the same in every run."""

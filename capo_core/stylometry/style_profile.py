@@ -10,7 +10,7 @@ import polars as pl
 from sklearn.model_selection import GroupKFold
 
 from capo_core.errors import CorpusError
-from capo_core.evaluation.significance import percentile_interval, resample_counts
+from capo_core.statistics.significance import percentile_interval, resample_counts
 from capo_core.stylometry.attribution import fit_attributor
 from capo_core.stylometry.differences import item_differences
 from capo_core.text import surface_normalise

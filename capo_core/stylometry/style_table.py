@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from capo_core.evaluation.multiplicity import holm_adjust
 from capo_core.progress import Progress, silent
 from capo_core.seeding import derive_seed
+from capo_core.statistics.multiplicity import holm_adjust
 from capo_core.stylometry.features import FEATURES, feature_matrix
+from capo_core.stylometry.folding import read_explanations
 from capo_core.stylometry.permutation import PermutationTests, compare_annotators
 from capo_core.stylometry.reliability import mean_reliability, reliability_table
 from capo_core.stylometry.style_profile import feature_differences, style_examples
@@ -18,8 +19,6 @@ from capo_core.stylometry.style_words import style_words
 from capo_core.stylometry.variance import partition_variance
 from schemas.config import StabilityConfig
 from schemas.frames import FEATURE_TESTS, STYLE_FEATURES, check_columns
-
-ANALYSED_SPLITS = ("train", "validation")
 
 
 @dataclass(frozen=True)
@@ -56,8 +55,7 @@ def style_tables(corpus: pl.DataFrame, config: StabilityConfig, *, progress: Pro
     Raises:
         CorpusError: if there are fewer than two annotators, or fewer contexts than folds.
     """
-    rows = corpus.filter(pl.col("split").is_in(ANALYSED_SPLITS)).drop_nulls("explanation")
-    rows = rows.sort("item_id", "annotator_id", "label", "explanation")
+    rows = read_explanations(corpus).rows
     features = feature_matrix(rows)
     owners, items, labels = (rows[name].to_numpy().astype(str) for name in ("annotator_id", "item_id", "label"))
     tests = compare_annotators(

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from capo_core.models import choose_device, load_tokenizer, quiet_libraries
+from capo_core.models import choose_device, load_tokenizer
 from capo_core.progress import Progress, silent
+from capo_core.quiet import quiet_libraries
 from capo_core.seeding import isolated_rng
 from schemas.artifacts import ModelRef
 from schemas.config import AdapterConfig, ModelConfig, SFTConfig

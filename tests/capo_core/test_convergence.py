@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import numpy as np
 import polars as pl
 import pytest
+from real_data import paraphrase_corpus
 
 from capo_core.agreement import agreement_table, krippendorff_alpha
 from capo_core.agreement.alpha import weighted_alphas
@@ -15,7 +13,7 @@ from capo_core.agreement.ratings import Ratings
 from capo_core.convergence import convergence_table, draw_sub_samples, sub_sample_sizes
 from capo_core.errors import CorpusError
 from capo_core.label_distributions import jensen_shannon_distance
-from schemas.config import ConvergenceConfig, OrdinalLabels, SplitConfig, TaskSpec
+from schemas.config import ConvergenceConfig
 from schemas.frames import CONVERGENCE, CONVERGENCE_FITS
 
 QUICK = ConvergenceConfig(n_sizes=5, n_repeats=4, group_size=2)
@@ -232,20 +230,7 @@ def test_advised_number_of_items_reaches_the_width() -> None:
 
 def test_width_on_real_corpora_is_near_the_bootstrap_interval() -> None:
     # Two independent ways to the same width: sub-samples extrapolated to all items, and the bootstrap over all items.
-    folder = os.environ.get("CAPO_DATA_DIR")
-    if not folder or not (path := Path(folder) / "Paraphrase_train.json").is_file():
-        pytest.skip("CAPO_DATA_DIR names no folder with Paraphrase_train.json")
-    from capo_core.corpora import read_corpus
-    from capo_core.splits import assign_splits
-
-    task = TaskSpec(
-        name="paraphrase",
-        question="How far do both ask the same?",
-        text_a_name="a",
-        text_b_name="b",
-        labels=OrdinalLabels(minimum=-5, maximum=5),
-    )
-    corpus = assign_splits(read_corpus([path], "lewidi", task).annotations, SplitConfig())
+    corpus = paraphrase_corpus()
     _, fits = convergence_table(corpus, "ordinal", ConvergenceConfig(), attribute=False)
     fitted = rows_of(fits, "krippendorff_alpha_ordinal")["width_now"].item()
     low, high = (

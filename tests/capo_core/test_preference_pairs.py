@@ -6,21 +6,13 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from evaluation_material import NLI
 
 from capo_core.errors import CorpusError
 from capo_core.preference_pairs import build_demonstrations, build_preferences
 from capo_core.prompts import build_prompt
-from schemas.config import NominalLabels, PairConfig, PairStrategy, TaskSpec
+from schemas.config import PairConfig, PairStrategy
 from schemas.frames import CORPUS, DEMONSTRATIONS, PAIR_DROPS, PREFERENCES
-
-NLI = TaskSpec(
-    name="nli",
-    question="Does the statement follow from the context?",
-    text_a_name="Context",
-    text_b_name="Statement",
-    labels=NominalLabels(names=("entailment", "neutral", "contradiction")),
-    multiple_labels=True,
-)
 
 ALL = PairConfig()
 

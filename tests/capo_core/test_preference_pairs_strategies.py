@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 from evaluation_material import NLI, corpus_frame, corpus_row
+from real_data import VARIERR_FILE, real_file, varierr_corpus
 
-from capo_core.corpora import read_corpus
 from capo_core.errors import ConfigError
 from capo_core.preference_pairs import build_preferences
-from capo_core.splits import assign_splits
-from schemas.config import PairConfig, PairStrategy, SplitConfig
+from schemas.config import PairConfig, PairStrategy
 
 # Unit vectors in the plane by the texts' angles; the cosine of two is that of the angle between them.
 ANGLES = {
@@ -211,18 +208,10 @@ def test_importing_pairs_loads_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.fixture(scope="module")
-def varierr_path() -> Path:
-    folder = os.environ.get("CAPO_DATA_DIR")
-    if folder is None or not (Path(folder) / "varierr.json").is_file():
-        pytest.skip("CAPO_DATA_DIR names no folder with varierr.json")
-    return Path(folder) / "varierr.json"
-
-
-def test_varierr_explanations_that_most_judged_to_make_no_sense_are_never_rejected(varierr_path: Path) -> None:
+def test_varierr_explanations_that_most_judged_to_make_no_sense_are_never_rejected() -> None:
     # Counted straight from the file: (author, explanation) with fewer than half of the judgements true, never more.
     shares: dict[tuple[str, str], list[float]] = {}
-    for line in varierr_path.read_text(encoding="utf-8").splitlines():
+    for line in real_file(VARIERR_FILE).read_text(encoding="utf-8").splitlines():
         record = json.loads(line)
         for entry in [entry for label in NLI.labels.names for entry in record[label]]:
             verdicts = [one["makes_sense"] for one in entry["judgments"]]
@@ -230,7 +219,7 @@ def test_varierr_explanations_that_most_judged_to_make_no_sense_are_never_reject
             shares.setdefault((author, entry["reason"].strip()), []).append(sum(verdicts) / len(verdicts))
     invalid = {key for key, found in shares.items() if max(found) < 0.5}
 
-    corpus = assign_splits(read_corpus([varierr_path], "varierr", NLI).annotations, SplitConfig())
+    corpus = varierr_corpus()
     for person in ("Ann1", "Ann2", "Ann3", "Ann4"):
         everything, _ = build_preferences(corpus, person, NLI, PairConfig(), tagged=False)
         valid, drops = build_preferences(corpus, person, NLI, PairConfig(min_validity=0.5), tagged=False)

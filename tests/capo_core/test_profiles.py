@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 import torch
 from evaluation_material import NLI, SCORES, corpus_frame, corpus_row
+from real_data import varierr_corpus
 from tiny_model import FLOAT32, one_thread, save_tiny_model, tiny
 
 from capo_core.chat import encode_prompt
-from capo_core.corpora import read_corpus
 from capo_core.errors import ConfigError, CorpusError, ModelError
 from capo_core.generation_requests import build_requests, draw_annotations
 from capo_core.judging.fencing import neutralise
@@ -30,9 +28,8 @@ from capo_core.profiles import (
     write_profile,
 )
 from capo_core.prompts import PROFILE_OPENING, build_prompt, system_text
-from capo_core.splits import assign_splits
 from schemas.artifacts import ModelRef
-from schemas.config import GenerationConfig, ProfileConfig, SplitConfig
+from schemas.config import GenerationConfig, ProfileConfig
 from schemas.frames import VALUE_PROFILES
 
 __all__ = ["one_thread", "tiny"]
@@ -106,11 +103,7 @@ def test_held_out_rows_cannot_change_a_profile() -> None:
 
 
 def test_no_held_out_text_of_the_real_corpus_reaches_a_profile() -> None:
-    folder = os.environ.get("CAPO_DATA_DIR")
-    if not folder or not (Path(folder) / "varierr.json").is_file():
-        pytest.skip("CAPO_DATA_DIR does not hold varierr.json")
-    annotations = read_corpus([Path(folder) / "varierr.json"], "varierr", NLI).annotations
-    frame = assign_splits(annotations, SplitConfig())
+    frame = varierr_corpus()
     held_out = frame.filter(pl.col("split") != "train")
     for who in frame["annotator_id"].unique():
         asked = build_profile_request(frame, who, NLI, ProfileConfig(), 13)

@@ -7,6 +7,7 @@ import json
 
 import polars as pl
 import pytest
+from evaluation_material import NLI, ONE_LABEL, SCORES
 
 from capo_core.errors import CorpusError
 from capo_core.quality import (
@@ -21,24 +22,8 @@ from capo_core.quality import (
     to_json,
 )
 from capo_core.text import text_id
-from schemas.config import NominalLabels, OrdinalLabels, TaskSpec
+from schemas.config import TaskSpec
 from schemas.frames import ANNOTATIONS, QUARANTINE
-
-NLI = TaskSpec(
-    name="nli",
-    question="Does the statement follow from the context?",
-    text_a_name="Context",
-    text_b_name="Statement",
-    labels=NominalLabels(names=("entailment", "neutral", "contradiction")),
-)
-SEVERAL = NLI.model_copy(update={"multiple_labels": True})
-PARAPHRASE = TaskSpec(
-    name="paraphrase",
-    question="Do both questions ask the same?",
-    text_a_name="Question 1",
-    text_b_name="Question 2",
-    labels=OrdinalLabels(minimum=-5, maximum=5),
-)
 
 GOOD = Candidate(
     source_file="a.csv",
@@ -58,7 +43,7 @@ def candidate(**changes: object) -> Candidate:
     return dataclasses.replace(GOOD, **changes)  # pyright: ignore[reportArgumentType]
 
 
-def only_reason(*candidates: Candidate, task: TaskSpec = NLI) -> str:
+def only_reason(*candidates: Candidate, task: TaskSpec = ONE_LABEL) -> str:
     """Return the reason of the single refused row."""
     _, quarantine = check_candidates(candidates, task)
     assert quarantine.height == 1
@@ -66,7 +51,7 @@ def only_reason(*candidates: Candidate, task: TaskSpec = NLI) -> str:
 
 
 def test_good_row_keeps_its_text_as_written_and_gets_its_identity_from_both_texts() -> None:
-    annotations, quarantine = check_candidates([candidate(label=" Neutral ", explanation=" Roofs exist.\n")], NLI)
+    annotations, quarantine = check_candidates([candidate(label=" Neutral ", explanation=" Roofs exist.\n")], ONE_LABEL)
 
     row = annotations.row(0, named=True)
     assert row["item_id"] == text_id("It rains.", "It is wet.")
@@ -97,7 +82,7 @@ def test_good_row_keeps_its_text_as_written_and_gets_its_identity_from_both_text
     ],
 )
 def test_bad_field_quarantines_the_row_with_place_and_reason(changes: dict, field: str, reason: str) -> None:
-    annotations, quarantine = check_candidates([candidate(**changes)], NLI)
+    annotations, quarantine = check_candidates([candidate(**changes)], ONE_LABEL)
 
     assert annotations.is_empty()
     row = quarantine.row(0, named=True)
@@ -112,7 +97,7 @@ def test_bad_field_quarantines_the_row_with_place_and_reason(changes: dict, fiel
     [("-5", "-5"), ("+3", "3"), ("−4", "-4"), (" 0 ", "0"), ("-0", "0"), ("3.0", "3"), ("5", "5")],
 )
 def test_score_is_read_whatever_its_sign_looks_like(label: str, expected: str) -> None:
-    assert match_label(label, PARAPHRASE) == expected
+    assert match_label(label, SCORES) == expected
 
 
 @pytest.mark.parametrize(
@@ -127,7 +112,7 @@ def test_score_is_read_whatever_its_sign_looks_like(label: str, expected: str) -
     ],
 )
 def test_score_that_is_no_integer_or_out_of_bounds_names_what_is_allowed(label: str, reason: str) -> None:
-    problem = match_label(label, PARAPHRASE)
+    problem = match_label(label, SCORES)
 
     assert isinstance(problem, Problem)
     assert problem.reason == reason
@@ -136,13 +121,13 @@ def test_score_that_is_no_integer_or_out_of_bounds_names_what_is_allowed(label: 
 
 def test_integer_scores_arriving_as_numbers_are_scores() -> None:
     rows = [candidate(label=3, annotator_id=7), candidate(label=-2.0, annotator_id=8.0)]
-    annotations, _ = check_candidates(rows, PARAPHRASE)
+    annotations, _ = check_candidates(rows, SCORES)
 
     assert annotations.select("annotator_id", "label").rows() == [("7", "3"), ("8", "-2")]
 
 
 def test_unknown_label_message_lists_the_labels() -> None:
-    problem = match_label("perhaps", NLI)
+    problem = match_label("perhaps", ONE_LABEL)
 
     assert isinstance(problem, Problem)
     assert "'perhaps'" in problem.detail
@@ -151,7 +136,7 @@ def test_unknown_label_message_lists_the_labels() -> None:
 
 def test_same_item_annotator_and_label_again_is_a_duplicate_and_the_first_stays() -> None:
     again = candidate(source_line=9, text_a=" It  rains. ", explanation="Other words.")
-    annotations, quarantine = check_candidates([GOOD, again], SEVERAL)
+    annotations, quarantine = check_candidates([GOOD, again], NLI)
 
     assert annotations["explanation"].to_list() == ["Roofs exist."]
     assert quarantine["reason"].to_list() == ["duplicate_annotation"]
@@ -159,7 +144,7 @@ def test_same_item_annotator_and_label_again_is_a_duplicate_and_the_first_stays(
 
 
 def test_refused_row_does_not_make_the_next_one_a_duplicate() -> None:
-    annotations, quarantine = check_candidates([candidate(explanation=""), GOOD], NLI)
+    annotations, quarantine = check_candidates([candidate(explanation=""), GOOD], ONE_LABEL)
 
     assert annotations.height == 1
     assert quarantine["reason"].to_list() == ["empty_explanation"]
@@ -168,16 +153,16 @@ def test_refused_row_does_not_make_the_next_one_a_duplicate() -> None:
 def test_second_label_is_refused_unless_the_task_allows_several() -> None:
     second = candidate(label="entailment")
 
-    assert only_reason(GOOD, second, task=NLI) == "second_label"
-    annotations, quarantine = check_candidates([GOOD, second], SEVERAL)
+    assert only_reason(GOOD, second, task=ONE_LABEL) == "second_label"
+    annotations, quarantine = check_candidates([GOOD, second], NLI)
     assert annotations["label"].to_list() == ["entailment", "neutral"]
     assert quarantine.is_empty()
 
 
 def test_annotations_do_not_depend_on_row_order() -> None:
     rows = [candidate(annotator_id=who, text_b=text) for who in ("b", "a") for text in ("y", "x")]
-    forward, _ = check_candidates(rows, NLI)
-    backward, _ = check_candidates(rows[::-1], NLI)
+    forward, _ = check_candidates(rows, ONE_LABEL)
+    backward, _ = check_candidates(rows[::-1], ONE_LABEL)
 
     assert forward.equals(backward)
     assert forward.select("item_id", "annotator_id").rows() == sorted(forward.select("item_id", "annotator_id").rows())
@@ -195,18 +180,18 @@ def test_items_sharing_a_text_in_any_position_share_a_context() -> None:
 
 def test_rows_of_one_item_carry_one_spelling_of_its_texts() -> None:
     rows = [candidate(annotator_id="a", text_a="It  rains."), candidate(annotator_id="b", text_a="It rains.")]
-    annotations, _ = check_candidates(rows, NLI)
+    annotations, _ = check_candidates(rows, ONE_LABEL)
 
     assert annotations["item_id"].n_unique() == 1
     assert annotations["text_a"].to_list() == ["It  rains."] * 2  # two spaces sort before "r"
 
 
 def test_one_annotator_only_is_an_error_that_names_him() -> None:
-    annotations, _ = check_candidates([GOOD], NLI)
+    annotations, _ = check_candidates([GOOD], ONE_LABEL)
 
     with pytest.raises(CorpusError, match=r"1 annotator\(s\) \(ann\); at least 2"):
         require_annotators(annotations)
-    both, _ = check_candidates([GOOD, candidate(annotator_id="other")], NLI)
+    both, _ = check_candidates([GOOD, candidate(annotator_id="other")], ONE_LABEL)
     require_annotators(both)
 
 

@@ -1,4 +1,4 @@
-"""Small corpora and generations for the tests of stylometry and evaluation; nobody wrote these texts."""
+"""Tasks, small corpora and generations for the tests of capo_core; nobody wrote these texts."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ NLI = TaskSpec(
     labels=NominalLabels(names=("entailment", "neutral", "contradiction")),
     multiple_labels=True,
 )
+ONE_LABEL = NLI.model_copy(update={"multiple_labels": False})
 SCORES = TaskSpec(
     name="scores",
     question="How alike are the two questions?",
@@ -86,6 +87,23 @@ def persona_corpus(n_train: int = 24, n_validation: int = 0, n_test: int = 8, se
         for n, split in enumerate(splits)
         for name in HABITS
     ]
+    return corpus_frame(rows)
+
+
+def styleless_corpus() -> pl.DataFrame:
+    """Return 16 contexts of two items in which nobody has a style: each annotator's text is made up per context.
+
+    Both items of a context repeat it, so that who has read one of them knows the other.
+    """
+    rng = np.random.default_rng(0)
+    rows = []
+    for context in range(16):
+        words = {name: " ".join("".join(rng.choice(list("abcdefgh"), 6)) for _ in range(4)) for name in HABITS}
+        rows += [
+            corpus_row(f"c{context}-{k}", name, "neutral", words[name], context_id=f"c{context}")
+            for k in range(2)
+            for name in HABITS
+        ]
     return corpus_frame(rows)
 
 

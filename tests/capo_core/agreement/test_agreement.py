@@ -22,7 +22,7 @@ from capo_core.agreement import (
     percent_agreement,
 )
 from capo_core.errors import CorpusError
-from capo_core.evaluation.significance import percentile_interval, resample_counts
+from capo_core.statistics.significance import percentile_interval, resample_counts
 from schemas.frames import AGREEMENT
 
 LEVELS: tuple[Literal["nominal", "ordinal", "interval"], ...] = ("nominal", "ordinal", "interval")

@@ -2,53 +2,28 @@
 
 from __future__ import annotations
 
-import os
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from real_data import paraphrase_corpus, varierr_corpus
 from sklearn.metrics import cohen_kappa_score
 
 from capo_core.agreement import agreement_table, krippendorff_alpha
-from capo_core.corpora import CorpusFormat, read_corpus
 from capo_core.subjectivity import propose_subjectivity
-from schemas.config import NominalLabels, OrdinalLabels, TaskSpec
 
 SCORES = list(range(-5, 6))
-PARAPHRASE = TaskSpec(
-    name="paraphrase",
-    question="How far do both questions ask the same thing?",
-    text_a_name="Question 1",
-    text_b_name="Question 2",
-    labels=OrdinalLabels(minimum=-5, maximum=5),
-)
-NLI = TaskSpec(
-    name="nli",
-    question="Is the statement true given the context?",
-    text_a_name="Context",
-    text_b_name="Statement",
-    labels=NominalLabels(names=("entailment", "neutral", "contradiction")),
-    multiple_labels=True,
-)
-
-
-def read_real(name: str, corpus_format: CorpusFormat, task: TaskSpec) -> pl.DataFrame:
-    folder = os.environ.get("CAPO_DATA_DIR")
-    if not folder or not (path := Path(folder) / name).is_file():
-        pytest.skip(f"CAPO_DATA_DIR names no folder with {name}")
-    return read_corpus([path], corpus_format, task).annotations
 
 
 @pytest.fixture(scope="module")
 def paraphrase() -> pl.DataFrame:
-    return read_real("Paraphrase_train.json", "lewidi", PARAPHRASE)
+    return paraphrase_corpus()
 
 
 @pytest.fixture(scope="module")
 def varierr() -> pl.DataFrame:
-    return read_real("varierr.json", "varierr", NLI)
+    return varierr_corpus()
 
 
 @pytest.mark.parametrize("level", ["nominal", "ordinal", "interval"])

@@ -3,31 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
+from evaluation_material import NLI, SCORES
+from real_data import PARAPHRASE_FILE, real_file
 
 from capo_core.corpora import read_corpus
 from capo_core.corpora.lewidi import read_annotators
 from capo_core.errors import CorpusError, InputFileError
-from schemas.config import NominalLabels, OrdinalLabels, TaskSpec
-
-NLI = TaskSpec(
-    name="nli",
-    question="Does the statement follow from the context?",
-    text_a_name="Context",
-    text_b_name="Statement",
-    labels=NominalLabels(names=("entailment", "neutral", "contradiction")),
-    multiple_labels=True,
-)
-PARAPHRASE = TaskSpec(
-    name="paraphrase",
-    question="Do both questions ask the same?",
-    text_a_name="Question 1",
-    text_b_name="Question 2",
-    labels=OrdinalLabels(minimum=-5, maximum=5),
-)
 
 
 def record(annotations: dict, explanations: object, annotators: str | None = None, **changes: object) -> dict:
@@ -47,13 +31,6 @@ def record(annotations: dict, explanations: object, annotators: str | None = Non
 def write(path: Path, content: object) -> Path:
     path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
     return path
-
-
-def real_file(name: str) -> Path:
-    folder = os.environ.get("CAPO_DATA_DIR")
-    if not folder or not (Path(folder) / name).is_file():
-        pytest.skip(f"CAPO_DATA_DIR names no folder with {name}")
-    return Path(folder) / name
 
 
 def test_explanations_align_by_annotator_then_label_in_alphabetical_order(tmp_path: Path) -> None:
@@ -181,7 +158,7 @@ def test_score_out_of_bounds_is_quarantined(tmp_path: Path) -> None:
     text = {"Question2": "Why b?", "Question1": "Why a?"}
     path = write(tmp_path / "l.json", {"1": record({"Ann1": "-5", "Ann2": "6"}, ["a", " b"], text=text)})
 
-    result = read_corpus([path], "lewidi", PARAPHRASE)
+    result = read_corpus([path], "lewidi", SCORES)
 
     assert result.quarantine["reason"].to_list() == ["score_out_of_bounds"]
     assert "-5 to 5" in result.quarantine["detail"][0]
@@ -237,8 +214,8 @@ def test_annotator_metadata_goes_to_the_annotations_and_gaps_are_counted(tmp_pat
 
 
 def test_published_paraphrase_files_are_read_with_their_stray_white_space() -> None:
-    paths = [real_file("Paraphrase_train.json"), real_file("Paraphrase_test_clear.json")]
-    result = read_corpus(paths, "lewidi", PARAPHRASE, real_file("Paraphrase_annotators_meta.json"))
+    paths = [real_file(PARAPHRASE_FILE), real_file("Paraphrase_test_clear.json")]
+    result = read_corpus(paths, "lewidi", SCORES, real_file("Paraphrase_annotators_meta.json"))
 
     assert result.counts["rows_in"] == 1800  # (400 + 50 items) × 4 annotators
     assert result.counts["rows_accepted"] == 1600
@@ -250,4 +227,4 @@ def test_published_paraphrase_files_are_read_with_their_stray_white_space() -> N
 
 def test_published_test_file_alone_is_refused_because_its_labels_are_blank() -> None:
     with pytest.raises(CorpusError, match=r"none of 200 rows can be used \(missing_label 200\)"):
-        read_corpus([real_file("Paraphrase_test_clear.json")], "lewidi", PARAPHRASE)
+        read_corpus([real_file("Paraphrase_test_clear.json")], "lewidi", SCORES)

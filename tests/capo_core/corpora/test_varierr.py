@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import polars as pl
 import pytest
+from evaluation_material import NLI
+from real_data import VARIERR_FILE, real_file
 
 from capo_core.corpora import read_corpus
 from capo_core.corpora.varierr import annotator_name
 from capo_core.errors import CorpusError, InputFileError
-from schemas.config import NominalLabels, TaskSpec
-
-NLI = TaskSpec(
-    name="nli",
-    question="Does the statement follow from the context?",
-    text_a_name="Context",
-    text_b_name="Statement",
-    labels=NominalLabels(names=("entailment", "neutral", "contradiction")),
-    multiple_labels=True,
-)
 
 
 def entry(annotator: object, reason: object, n_judgements: int = 4, **more: object) -> dict:
@@ -54,13 +45,6 @@ def write(path: Path, *lines: dict | str | bytes) -> Path:
     ]
     path.write_bytes(b"\n".join(encoded) + b"\n")
     return path
-
-
-def real_file(name: str) -> Path:
-    folder = os.environ.get("CAPO_DATA_DIR")
-    if not folder or not (Path(folder) / name).is_file():
-        pytest.skip(f"CAPO_DATA_DIR names no folder with {name}")
-    return Path(folder) / name
 
 
 def test_annotations_carry_label_explanation_line_and_renamed_annotators(tmp_path: Path) -> None:
@@ -206,7 +190,7 @@ def test_no_usable_row_is_an_error_that_sums_up_the_reasons(tmp_path: Path) -> N
 
 
 def test_published_file_is_accepted_whole_and_its_quirks_are_found() -> None:
-    result = read_corpus([real_file("varierr.json")], "varierr", NLI)
+    result = read_corpus([real_file(VARIERR_FILE)], "varierr", NLI)
 
     # The published set has 500 items; wherever only a part is at hand the figures are at most these.
     at_most = {
@@ -227,7 +211,7 @@ def test_published_file_is_accepted_whole_and_its_quirks_are_found() -> None:
 
 
 def test_both_published_forms_name_the_same_people() -> None:
-    own = read_corpus([real_file("varierr.json")], "varierr", NLI).annotations
+    own = read_corpus([real_file(VARIERR_FILE)], "varierr", NLI).annotations
     shared_task = read_corpus([real_file("VariErrNLI_train.json")], "lewidi", NLI).annotations
 
     keys = ["item_id", "annotator_id", "label"]

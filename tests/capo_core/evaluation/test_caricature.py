@@ -13,20 +13,14 @@ from scipy.stats import wasserstein_distance
 from sklearn.metrics import roc_auc_score
 
 from capo_core.errors import CorpusError
-from capo_core.evaluation.caricature import (
-    LEAST_SCALE,
-    StyleDistanceScores,
-    score_distinguishability,
-    score_style_distance,
-    style_distances,
-)
-from capo_core.evaluation.distinguishability import DistinguishabilityScores, held_out_scores
+from capo_core.evaluation.caricature import LEAST_SCALE, score_style_distance, style_distances
+from capo_core.evaluation.distinguishability import DistinguishabilityScores, held_out_scores, score_distinguishability
 from capo_core.evaluation.own_text import draw_halves, draw_seen_text, seen_explanations
 from capo_core.evaluation.scores import Draws, Resampling, ScoreName
-from capo_core.evaluation.significance import Resamples
-from capo_core.evaluation.style_distance_scores import HumanStyle
+from capo_core.evaluation.style_distance_scores import HumanStyle, StyleDistanceScores
 from capo_core.evaluation.targets import HeldOut, Responses, read_held_out, read_responses
 from capo_core.evaluation.wasserstein import ItemSample, build_step_functions, distances_between
+from capo_core.statistics.significance import Resamples
 from capo_core.stylometry.attribution import fit_attributor
 from capo_core.stylometry.features import NAMES
 
@@ -37,6 +31,12 @@ def read(corpus: pl.DataFrame, rows: list[dict]) -> tuple[list[Responses], HeldO
     held_out = read_held_out(corpus, generations)
     items = corpus.select("item_id", "text_a", "text_b").unique()
     return read_responses(generations, held_out), held_out, items
+
+
+def tabulate(corpus: pl.DataFrame, rows: list[dict]) -> pl.DataFrame:
+    """Return the distances of every feature."""
+    responses, held_out, items = read(corpus, rows)
+    return style_distances(score_style_distance(responses, held_out, items, 1), held_out.annotators)
 
 
 def two_people(*, test: tuple[str, str] = ("a b", "a b c d"), texts: str = "x") -> pl.DataFrame:
@@ -65,7 +65,7 @@ def value(scores: StyleDistanceScores | DistinguishabilityScores, n_items: int) 
 def test_standardised_distance_of_lengths_by_hand() -> None:
     # ana's held-out texts have 2 and 4 words, the generated 1 and 3: each is moved by 1. All her texts: 2, 4, 2, 4
     # words, mean 3, variance 4/3. ben's two of 3 words are each moved by 1 to hers as well.
-    table = style_distances(*read(two_people(), answers("sft", ("a", "a b c"))), seed=1)
+    table = tabulate(two_people(), answers("sft", ("a", "a b c")))
     row = figures(table, "words")
     sd = np.sqrt(4 / 3)
     assert row["distance"] == pytest.approx(1 / sd)
@@ -82,19 +82,19 @@ def test_a_habit_without_variation_is_measured_in_half_of_everybodys_deviation()
         .otherwise("explanation")
         .alias("explanation")
     )
-    row = figures(style_distances(*read(frame, answers("sft", ("a", "a"))), seed=1), "words")
+    row = figures(tabulate(frame, answers("sft", ("a", "a"))), "words")
     pooled = np.std([3, 3, 3, 3, 3, 3, 2, 6], ddof=1)
     assert row["distance"] == pytest.approx(2 / (LEAST_SCALE * pooled))
 
 
 def test_what_does_not_vary_in_peoples_text_has_no_distance() -> None:
-    table = style_distances(*read(two_people(), answers("sft", ("1, 2", "3, 4"))), seed=1)
+    table = tabulate(two_people(), answers("sft", ("1, 2", "3, 4")))
     row = figures(table, "comma_rate")
     assert (row["distance"], row["others_distance"], row["n_generated"]) == (None, None, 0)
 
 
 def test_table_has_every_feature_of_every_annotator_and_missing_text_is_missing() -> None:
-    table = style_distances(*read(two_people(), answers("sft", ("a", "a b c"))), seed=1)
+    table = tabulate(two_people(), answers("sft", ("a", "a b c")))
     assert table.height == 2 * len(NAMES)
     row = figures(table, "words", "ben")  # nobody imitated ben
     assert (row["distance"], row["n_generated"], row["n_human"]) == (None, 0, 2)
@@ -104,7 +104,7 @@ def test_table_has_every_feature_of_every_annotator_and_missing_text_is_missing(
 def test_distances_are_averaged_over_seeds() -> None:
     # Seed 1: as above, 1. Seed 2: 4 and 6 words, each moved by 2. Mean 1.5.
     rows = [*answers("sft", ("a", "a b c")), *answers("sft", ("a b c d", "a b c d e f"), seed=2)]
-    row = figures(style_distances(*read(two_people(), rows), seed=1), "words")
+    row = figures(tabulate(two_people(), rows), "words")
     assert row["distance"] == pytest.approx(1.5 / np.sqrt(4 / 3))
     assert row["n_generated"] == 4
 
@@ -122,7 +122,7 @@ def test_several_explanations_of_one_item_weigh_as_one() -> None:
 
 def test_white_space_around_explanations_does_not_count() -> None:
     def table(frame: pl.DataFrame, texts: tuple[str, str]) -> pl.DataFrame:
-        return style_distances(*read(frame, answers("sft", texts)), seed=1)
+        return tabulate(frame, answers("sft", texts))
 
     spaced = two_people().with_columns(pl.concat_str(pl.lit("  "), "explanation", pl.lit("\n")).alias("explanation"))
     assert table(spaced, (" a ", "a b c ")).equals(table(two_people(), ("a", "a b c")))
@@ -158,7 +158,8 @@ def test_nothing_depends_on_the_order_of_rows() -> None:
     rows = [row for row in answers_of_personas(range(12, 24), shift=3) if row["annotator_id"] < "c"]
     first = read(corpus, rows)
     second = read(corpus.sample(fraction=1, shuffle=True, seed=1), rows[::-1])
-    assert style_distances(*first, seed=1).equals(style_distances(*second, seed=1))
+    one, other = (style_distances(score_style_distance(*each, 1), each[1].annotators) for each in (first, second))
+    assert one.equals(other)
     one, other = (score_distinguishability(*material[:2], 1) for material in (first, second))
     assert all(np.array_equal(a.wins, b.wins) for a, b in zip(one, other, strict=True))
 

@@ -1,12 +1,11 @@
-"""Groups drawn in one order for all series, and the two figures of their attribution."""
+"""The two figures of the attribution of groups of explanations, by seed and in resamples."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from capo_core.evaluation.drawn_groups import DrawnGroups
-from capo_core.evaluation.group_scores import ACCURACY, PROBABILITY, Attributions, GroupScores, judge_groups, sum_groups
+from capo_core.evaluation.group_scores import ACCURACY, PROBABILITY, Attributions, GroupScores
 from capo_core.evaluation.scores import ItemScores, Resampling, ScoreName
 from schemas.config import EvaluationConfig
 
@@ -29,48 +28,6 @@ def with_probabilities(correct: list[float]) -> np.ndarray:
     cells[0, 0, :, 0], cells[0, 0, :, 1] = np.log(p), np.log(1 - p)
     cells[0, 1, :, 1], cells[0, 1, :, 0] = np.log(p), np.log(1 - p)
     return cells
-
-
-def test_groups_hold_different_items_that_were_drawn() -> None:
-    counts = np.array([[2, 0, 1, 1, 0], [0, 0, 0, 3, 2]])
-    groups = DrawnGroups(counts, 30, seed=0)
-    drawn = groups.draw(np.ones(5, dtype=bool), 3)
-    assert drawn.shape == (2, 30, 3)
-    assert all(set(group) == {0, 2, 3} for group in drawn[0].tolist())  # 3 of 3 drawn items: all of them
-    assert (drawn[1] == -1).all()  # only two different items there
-
-
-def test_groups_are_nested_in_size_and_move_up_where_an_item_is_missing() -> None:
-    groups = DrawnGroups(np.ones((1, 12), dtype=int), 50, seed=1)
-    everything, without_seven = np.ones(12, dtype=bool), np.arange(12) != 7
-    large, small = groups.draw(everything, 5)[0], groups.draw(everything, 3)[0]
-    fewer = groups.draw(without_seven, 3)[0]
-    for five, three, other in zip(large.tolist(), small.tolist(), fewer.tolist(), strict=True):
-        assert set(three) <= set(five)
-        assert 7 not in other
-        if 7 not in three:
-            assert three == other
-        else:
-            assert len(set(three) & set(other)) == 2
-
-
-def test_items_of_greater_multiplicity_come_first_as_often_as_they_should() -> None:
-    # One draw in proportion to weights 3 and 1: item 0 with probability 3/4, sd of the share √(.1875 / 4000) = .007.
-    groups = DrawnGroups(np.array([[3, 1]]), 4000, seed=2).draw(np.ones(2, dtype=bool), 1)
-    assert np.mean(groups == 0) == pytest.approx(0.75, abs=0.03)
-
-
-def test_sums_are_over_the_members() -> None:
-    values = np.array([[1.0, 10.0], [2.0, 20.0], [4.0, 40.0]])
-    assert sum_groups(np.array([[0, 2], [2, 1]]), values).tolist() == [[5.0, 50.0], [6.0, 60.0]]
-
-
-def test_probability_of_a_group_is_the_posterior_of_the_summed_scores() -> None:
-    # Owner's odds per explanation 3 : 1 and 1 : 2; together 3 : 2, so probability 3/5, and attributed to him.
-    sums = np.log([[3 / 4 * 1 / 3], [1 / 4 * 2 / 3]])[None]  # [1 group, 2 candidates, 1 series]
-    correct, probability = judge_groups(sums, np.array([0]))[:, 0, 0]
-    assert (correct, probability) == (1.0, pytest.approx(0.6))
-    assert judge_groups(sums, np.array([1]))[:, 0, 0] == pytest.approx([0.0, 0.4])
 
 
 def test_single_explanations_are_averaged_without_drawing() -> None:

@@ -21,6 +21,7 @@ from capo_core.evaluation.retention import (
     read_neutral_texts,
     retention_table,
     zero_shot_decisions,
+    zero_shot_requests,
 )
 from capo_core.generation import generate_responses
 from capo_core.generation_requests import build_requests
@@ -59,6 +60,12 @@ def compare(base: ModelProbe, tuned: ModelProbe, frame: pl.DataFrame, **changes:
     table = retention_table(base, tuned, frame, **settings)
     assert dict(table.schema) == RETENTION
     return {row["metric"]: row for row in table.iter_rows(named=True)}
+
+
+def decide(policy: Any, tokenizer: Any, frame: pl.DataFrame, task: TaskSpec = TASK, **more: Any) -> dict[str, str]:
+    """Return the decisions on the test items."""
+    asked = zero_shot_requests(frame, "test", task)
+    return zero_shot_decisions(policy, tokenizer, asked, task.labels.names, **more)
 
 
 def test_the_neutral_set_is_sixty_short_distinct_english_passages() -> None:
@@ -102,7 +109,7 @@ def test_a_text_without_a_predicted_token_is_an_error(policy: Any, tiny: ModelRe
 @pytest.mark.parametrize("task", [TASK, SCORES])
 def test_zero_shot_decisions_equal_brute_force_over_all_labels(policy: Any, tiny: ModelRef, task: TaskSpec) -> None:
     tokenizer: Any = load_tokenizer(tiny)
-    found = zero_shot_decisions(policy, tokenizer, corpus(task), "test", task, batch_size=2)
+    found = decide(policy, tokenizer, corpus(task), task, batch_size=2)
     assert list(found) == ["i1", "i2", "i3", "i4", "i5"]
     for item, decided in found.items():
         prompt = encode_prompt(build_prompt(task, "cat" * int(item[1]), "second text"), tokenizer)
@@ -121,14 +128,14 @@ def test_zero_shot_decisions_are_those_of_the_zero_shot_method(policy: Any, tiny
     asked = build_requests(corpus(), "zero_shot", None, TASK, config, tagged=False, seed=1)
     generated = generate_responses(policy, tokenizer, asked, TASK, config, seed=1, method="zero_shot")
     chosen = [TASK.labels.names[int(np.argmax(row))] for row in generated["label_logprobs"].to_list()]
-    decided = zero_shot_decisions(policy, tokenizer, corpus(), "test", TASK)
+    decided = decide(policy, tokenizer, corpus())
     assert decided == dict(zip(generated["item_id"], chosen, strict=True))
 
 
 def test_an_item_longer_than_the_context_is_an_error(policy: Any, tiny: ModelRef) -> None:
     long = corpus_frame([corpus_row("i9", "ada", "yes", "because", "test", text_a="x" * 1100)])
     with pytest.raises(ModelError, match="item i9: its prompt has 1"):
-        zero_shot_decisions(policy, load_tokenizer(tiny), long, "test", TASK)
+        decide(policy, load_tokenizer(tiny), long)
 
 
 def test_a_probe_survives_json_and_counts_every_text_and_item(policy: Any, tiny: ModelRef) -> None:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import statistics
-from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 from evaluation_material import NLI, QUICK, SCORES, corpus_frame, corpus_row, find, generation, generations_frame
+from real_data import PARAPHRASE_FILE, paraphrase_corpus, real_file
 from scipy.stats import wasserstein_distance
 
-from capo_core.corpora import read_corpus
 from capo_core.errors import CorpusError
 from capo_core.evaluation.scores import Resampling
 from capo_core.evaluation.soft_labels import (
@@ -234,17 +232,9 @@ def test_without_training_labels_there_is_no_floor() -> None:
     assert metrics.filter(pl.col("method") == "majority")["value"].null_count() == 9  # 3 figures: all, ana, ben
 
 
-def paraphrase_path() -> Path:
-    folder = os.environ.get("CAPO_DATA_DIR")
-    if not folder or not (path := Path(folder) / "Paraphrase_train.json").is_file():
-        pytest.skip("CAPO_DATA_DIR does not hold Paraphrase_train.json")
-    return path
-
-
 @pytest.mark.parametrize("kind", ["median", "mode"])
 def test_constant_predictor_on_paraphrase_equals_plain_loops(kind: str) -> None:
-    path = paraphrase_path()
-    records = list(json.loads(path.read_text(encoding="utf-8")).values())
+    records = list(json.loads(real_file(PARAPHRASE_FILE).read_text(encoding="utf-8")).values())
     given = [[int(label) for label in record["annotations"].values()] for record in records]
     everything = [label for labels in given for label in labels]
     constant = statistics.median_low(everything) if kind == "median" else statistics.mode(everything)
@@ -265,7 +255,7 @@ def test_constant_predictor_on_paraphrase_equals_plain_loops(kind: str) -> None:
     assert average_wasserstein_distance(soft, guess) == pytest.approx(moved, abs=1e-9)
 
     # The same by way of capo's own reading of the file, with a model that always says the constant.
-    corpus = read_corpus([path], "lewidi", SCORES).annotations.with_columns(split=pl.lit("test"))
+    corpus = paraphrase_corpus().with_columns(split=pl.lit("test"))
     rows = [generation("zero_shot", None, item, str(constant)) for item in corpus["item_id"].unique().sort()]
     metrics = decide(corpus.to_dicts(), rows, SCORES).filter(pl.col("annotator_id") == "all")
     for metric, expected in (
@@ -278,12 +268,11 @@ def test_constant_predictor_on_paraphrase_equals_plain_loops(kind: str) -> None:
 
 
 def test_soft_labels_of_paraphrase_are_the_published_ones() -> None:
-    path = paraphrase_path()
     published = {}
-    for record in json.loads(path.read_text(encoding="utf-8")).values():
+    for record in json.loads(real_file(PARAPHRASE_FILE).read_text(encoding="utf-8")).values():
         text = (record["text"]["Question1"].strip(), record["text"]["Question2"].strip())
         published[text] = [record["soft_label"][str(score)] for score in SCALE]
-    annotations = read_corpus([path], "lewidi", SCORES).annotations
+    annotations = paraphrase_corpus()
     items = annotations.unique("item_id").sort("item_id")
     people = annotations.pivot("item_id", index="annotator_id", values="label").sort("annotator_id")
     labels = cells(*people.select(items["item_id"].to_list()).rows())

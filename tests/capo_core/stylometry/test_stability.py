@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-from typing import Literal
-
 import numpy as np
 import polars as pl
 import pytest
 from evaluation_material import (
     HABITS,
-    NLI,
-    SCORES,
     corpus_frame,
     corpus_row,
     embed_by_letters,
     explain,
     find,
     persona_corpus,
+    styleless_corpus,
 )
+from real_data import paraphrase_corpus, varierr_corpus
 
 from capo_core.errors import CorpusError
 from capo_core.stylometry.reduction import Embed
 from capo_core.stylometry.separability import stability_table
-from schemas.config import SplitConfig, StabilityConfig, TaskSpec
+from schemas.config import StabilityConfig
 from schemas.frames import STABILITY, STABILITY_BY_ANNOTATOR
 
 TEXT_ONLY = StabilityConfig(
@@ -107,20 +103,11 @@ def test_order_of_rows_does_not_matter() -> None:
 
 
 def test_items_of_one_context_are_held_out_together() -> None:
-    # Nobody has a style: each annotator's text is made up anew per context, and both items of a context repeat it.
     # Whoever trains on one item of a context knows the other (accuracy 1); held out together, chance remains.
-    rng = np.random.default_rng(0)
-    rows = []
-    for context in range(16):
-        words = {name: " ".join("".join(rng.choice(list("abcdefgh"), 6)) for _ in range(4)) for name in HABITS}
-        rows += [
-            corpus_row(f"c{context}-{k}", name, "neutral", words[name], context_id=f"c{context}")
-            for k in range(2)
-            for name in HABITS
-        ]
-    leaky = corpus_frame([row | {"context_id": row["item_id"]} for row in rows])
+    corpus = styleless_corpus()
+    leaky = corpus.with_columns(pl.col("item_id").alias("context_id"))
     assert figure(measure(leaky))["accuracy"] > 0.7
-    assert figure(measure(corpus_frame(rows)))["accuracy"] < 0.4
+    assert figure(measure(corpus))["accuracy"] < 0.4
 
 
 def test_masking_takes_away_what_only_repeats_the_input() -> None:
@@ -315,16 +302,6 @@ def test_one_annotator_only_is_an_error() -> None:
         measure(alone)
 
 
-def real_corpus(file: str, corpus_format: Literal["varierr", "lewidi"], task: TaskSpec) -> pl.DataFrame:
-    folder = os.environ.get("CAPO_DATA_DIR")
-    if not folder or not (path := Path(folder) / file).is_file():
-        pytest.skip(f"CAPO_DATA_DIR does not hold {file}")
-    from capo_core.corpora import read_corpus
-    from capo_core.splits import assign_splits
-
-    return assign_splits(read_corpus([path], corpus_format, task).annotations, SplitConfig())
-
-
 @pytest.mark.slow
 def test_varierr_accuracy_is_near_what_was_measured_before() -> None:
     # Measured apart from this code on all items: raw .75 at k = 1 and .99 at k = 5; shared words masked .80, and
@@ -338,7 +315,7 @@ def test_varierr_accuracy_is_near_what_was_measured_before() -> None:
             "n_repeats": 1,
         }
     )
-    table = measure(real_corpus("varierr.json", "varierr", NLI), config)
+    table = measure(varierr_corpus(), config)
     assert figure(table)["accuracy"] == pytest.approx(0.75, abs=0.04)
     assert figure(table, group_size=5)["accuracy"] == pytest.approx(0.99, abs=0.02)
     masked = {"reduction": "shared_words_masked"}
@@ -353,7 +330,7 @@ def test_varierr_accuracy_is_near_what_was_measured_before() -> None:
 @pytest.mark.slow
 def test_paraphrase_accuracy_is_near_what_was_measured_before() -> None:
     config = TEXT_ONLY.model_copy(update={"n_folds": 5, "n_repeats": 1, "group_sizes": (1,)})
-    table = measure(real_corpus("Paraphrase_train.json", "lewidi", SCORES), config)
+    table = measure(paraphrase_corpus(), config)
     assert figure(table)["accuracy"] == pytest.approx(0.97, abs=0.04)
     assert figure(table, condition="shuffled")["accuracy"] == pytest.approx(0.25, abs=0.03)
     strata = table.filter(condition="label_left_out")["stratum"].to_list()

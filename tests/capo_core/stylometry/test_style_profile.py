@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
-from evaluation_material import HABITS, corpus_frame, corpus_row, persona_corpus
+from evaluation_material import HABITS, persona_corpus, styleless_corpus
 
 from capo_core.errors import CorpusError
 from capo_core.stylometry.style_profile import feature_differences, style_examples
@@ -68,18 +68,8 @@ def test_annotator_with_two_labels_for_an_item_is_shown_with_one_of_them() -> No
 
 
 def test_classifier_has_not_read_the_context_it_attributes() -> None:
-    # Nobody has a style: in every context each annotator has made-up words of his own, used in both of its items.
     # A classifier that trained on one item of a context would be sure of the other.
-    rng = np.random.default_rng(0)
-    rows = []
-    for context in range(16):
-        words = {name: " ".join("".join(rng.choice(list("abcdefgh"), 6)) for _ in range(4)) for name in HABITS}
-        rows += [
-            corpus_row(f"c{context}-{k}", name, "neutral", words[name], context_id=f"c{context}")
-            for k in range(2)
-            for name in HABITS
-        ]
-    corpus = corpus_frame(rows)
+    corpus = styleless_corpus()
     leaky = corpus.with_columns(pl.col("item_id").alias("context_id"))
     honest, leaked = (
         style_examples(frame, n_examples=32, n_folds=4, seed=0)["log_probability"].mean() for frame in (corpus, leaky)

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
-from evaluation_material import HABITS, NLI, persona_corpus
+from evaluation_material import HABITS, persona_corpus
+from real_data import varierr_corpus
 
-from capo_core.corpora import read_corpus
 from capo_core.errors import CorpusError
-from capo_core.splits import assign_splits
 from capo_core.stylometry.controls import shuffle_within_items
 from capo_core.stylometry.design import encode
 from capo_core.stylometry.features import FEATURES, feature_matrix
 from capo_core.stylometry.permutation import compare_annotators
 from capo_core.stylometry.style_table import StyleTables, style_tables
 from capo_core.stylometry.variance import partition_variance
-from schemas.config import SplitConfig, StabilityConfig
+from schemas.config import StabilityConfig
 from schemas.frames import FEATURE_TESTS, RELIABILITY, STYLE_EXAMPLES, STYLE_FEATURES, STYLE_WORDS
 
 QUICK = StabilityConfig(n_folds=3, n_bootstrap=100, n_permutations=999, n_examples=2)
@@ -98,11 +95,7 @@ def test_one_annotator_only_is_an_error() -> None:
 
 
 def real_rows() -> pl.DataFrame:
-    folder = os.environ.get("CAPO_DATA_DIR")
-    if not folder or not (path := Path(folder) / "varierr.json").is_file():
-        pytest.skip("CAPO_DATA_DIR does not hold varierr.json")
-    corpus = assign_splits(read_corpus([path], "varierr", NLI).annotations, SplitConfig())
-    return corpus.filter(pl.col("split") != "test").sort("item_id", "annotator_id", "label", "explanation")
+    return varierr_corpus().filter(pl.col("split") != "test").sort("item_id", "annotator_id", "label", "explanation")
 
 
 def test_varierr_annotators_differ_and_shuffled_ones_do_not() -> None:

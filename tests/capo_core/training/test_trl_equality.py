@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file
 from tiny_model import ADAPTER, FLOAT32, demonstrations, one_thread, preferences, tiny
 
-from capo_core.models import load_tokenizer, quiet_libraries
+from capo_core.models import load_tokenizer
+from capo_core.quiet import quiet_libraries
 from capo_core.training.adapters import open_adapter
 from capo_core.training.capo import train_capo
 from capo_core.training.collate import EncodedCorpus, encode_preferences, split_into_parts

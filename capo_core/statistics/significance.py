@@ -92,6 +92,17 @@ def _weighted_totals(values: np.ndarray, resamples: Resamples) -> np.ndarray:
     return np.einsum("bs,bsa->ba", resamples.seed_counts, over_items)
 
 
+def mean_over_seeds(by_seed: np.ndarray, resamples: Resamples) -> np.ndarray:
+    """Return Σ_s w_s x_bsa / Σ_s w_s over the seeds that have a value, [B, S, A] -> [B, A]; NaN where none has.
+
+    For figures that are no ratio of sums over items. Weights are the seeds' multiplicities.
+    """
+    weights = resamples.seed_counts[:, :, None] * ~np.isnan(by_seed)
+    totals = weights.sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(totals > 0, (np.nan_to_num(by_seed) * weights).sum(axis=1) / totals, np.nan)
+
+
 def mean_of_defined(replicates: np.ndarray) -> np.ndarray:
     """Return the mean along axis 1 of what is defined in the first replicate, [B, n, ...] -> [B, ...].
 
@@ -234,6 +245,13 @@ def effect_size(difference: float, replicates: np.ndarray, n_items: int) -> floa
         return float("nan")
     spread = float(np.sqrt(n_items) * defined.std())
     return difference / spread if spread > 1e-12 else float("nan")
+
+
+def draw_swaps(n_items: int, n_swaps: int, rng: np.random.Generator) -> np.ndarray:
+    """Return on which items two methods change places, [1 + R, I] booleans; on none in the first: what was observed."""
+    swaps = rng.random((1 + n_swaps, n_items)) < 0.5
+    swaps[0] = False
+    return swaps
 
 
 def p_value_of_null_draws(observed: float, null_draws: np.ndarray) -> float:

@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from capo_core.evaluation.significance import (
+from capo_core.statistics.significance import (
     Resamples,
     bootstrap_interval,
     bootstrap_p_value,
     draw_resamples,
+    draw_swaps,
     effect_size,
     hierarchical_ratios,
     mean_of_defined,
+    mean_over_seeds,
     p_value_of_null_draws,
     paired_permutation_test,
     percentile_interval,
@@ -58,6 +60,21 @@ def test_annotator_without_values_has_no_ratio() -> None:
     ratios = hierarchical_ratios(values, np.array([[[1.0, 1.0], [0.0, 0.0]]]), whole_sample(2, 1))
     assert ratios[0, 0] == 1.0
     assert np.isnan(ratios[0, 1])
+
+
+def test_mean_over_seeds_weighs_those_with_a_value_by_how_often_they_were_drawn() -> None:
+    # Seed 1 drawn once, seed 2 twice, seed 3 never. First annotator (4 + 2 · 1) / 3 = 2; of the second seed 1 has
+    # nothing, so 5; the third has a value for the undrawn seed only.
+    by_seed = np.array([[[4.0, NAN, NAN], [1.0, 5.0, NAN], [9.0, 9.0, 9.0]]])
+    resamples = Resamples(np.ones((1, 4), dtype=int), np.array([[1, 2, 0]]))
+    assert mean_over_seeds(by_seed, resamples)[0] == pytest.approx([2.0, 5.0, NAN], nan_ok=True)
+
+
+def test_swaps_leave_the_observed_first_and_change_half_of_the_places_after_it() -> None:
+    swaps = draw_swaps(50, 400, np.random.default_rng(0))
+    assert swaps.shape == (401, 50)
+    assert not swaps[0].any()
+    assert swaps[1:].mean() == pytest.approx(0.5, abs=0.02)  # sd √(.25 / 20 000) = .0035
 
 
 def test_percentile_interval_cuts_both_tails() -> None:

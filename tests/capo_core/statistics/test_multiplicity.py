@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from capo_core.evaluation.multiplicity import holm_adjust
+from capo_core.statistics.multiplicity import holm_adjust
 
 
 def test_holm_equals_the_arithmetic() -> None:
