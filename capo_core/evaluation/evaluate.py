@@ -64,8 +64,8 @@ def evaluate_generations(
     Figures: of decisions (`decision`, `soft_labels`), similarity (`similarity`), imitation (`imitation`), caricature
     (`caricature`) and guards (`guards`). Controls: method majority (labels); human with condition other_annotator
     (labels, similarity); human as ceiling and shuffled as floor of attribution. Ways of deciding are kept apart
-    throughout; distinguishability is of sampled text. Intervals and tests: `capo_core.statistics`, `tables`; exclusion rules:
-    `exclusions`.
+    throughout; distinguishability is of sampled text. Intervals and tests: `capo_core.statistics`,
+    `tables`; exclusion rules: `exclusions`.
 
     Args:
         corpus: CORPUS with all splits.

@@ -64,8 +64,8 @@ def comparison_row(first: Scores, second: Scores, resampling: Resampling) -> tup
 
     Paired: both are measured on the same items, annotators and seeds, and meet the same resamples and groups; what no
     seed enters (majority) stands at every seed. The interval is hierarchical over seeds and items. p_value: as in
-    `_test_difference`; effect_size: `statistics.significance.effect_size`. p_holm is null until `tabulate_comparisons`, which
-    sees the family. Null without a common seed or cell.
+    `_test_difference`; effect_size: `statistics.significance.effect_size`. p_holm is null until
+    `tabulate_comparisons`, which sees the family. Null without a common seed or cell.
     """
     seeds = first.seeds if not second.seeds else tuple(seed for seed in first.seeds if seed in second.seeds)
     name = first.name
