@@ -100,6 +100,8 @@ def test_the_table_holds_every_arm_with_its_methods_and_comparisons(grown_run: d
 def test_baselines_and_sft_are_the_same_under_every_strategy(grown_run: dict[str, str]) -> None:
     shared = _results(grown_run).filter(pl.col("method").is_in(["human", "majority", "zero_shot", "sft"]))
     metrics = shared.filter(pl.col("kind") == "metric").drop("evaluation", "pair_strategy")
+    # The encoder rounds a text in the tenth decimal by the company it is embedded in.
+    metrics = metrics.with_columns(pl.col(pl.Float64).round(7))
     assert metrics.unique().height * 2 == metrics.height
 
 
