@@ -1,7 +1,7 @@
 """Which class of content a task asks annotators about, proposed from how far they agree.
 
 The classes are those of Potter and Levine-Donnerstein 1999 (*Rethinking validity and reliability in content analysis*),
-which arXiv 2503.04910 and 2510.12817 use for annotation tasks: manifest content lies on the surface of the text;
+which arXiv 2503.04910 uses for annotation tasks: manifest content lies on the surface of the text;
 latent pattern content must be recognised from cues in it that people who know the task share; latent projective
 content draws on each person's own standards. The more of the person a task asks for, the more of the disagreement is
 signal rather than error.

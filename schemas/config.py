@@ -85,7 +85,7 @@ class TaskSpec(Section):
     labels: Annotated[NominalLabels | OrdinalLabels, Field(discriminator="type")]
     multiple_labels: bool = Field(default=False, description="may one annotator give one item several labels")
     subjectivity: Subjectivity | None = Field(
-        default=None, description="class of the task (arXiv 2510.12817); null: proposed from the agreement figures"
+        default=None, description="class of the task (arXiv 2503.04910); null: proposed from the agreement figures"
     )
 
 
