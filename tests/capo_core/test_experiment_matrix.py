@@ -73,13 +73,13 @@ def test_pair_strategies_make_no_arms_without_capo() -> None:
 def test_layout_wins_over_corpus_and_corpus_over_all() -> None:
     arms = _expand(
         layouts=["per_annotator", "shared"],
-        overrides={"capo.beta": 0.2, "sft.n_epochs": 5, "corpus": {"max_items": None}},
+        overrides={"capo": {"beta": 0.2, "learning_rate": 2e-4}, "sft.n_epochs": 5, "corpus.max_items": None},
         overrides_by_corpus={"paraphrase": {"capo.beta": 0.3, "capo.n_epochs": 4}},
         overrides_by_layout={"shared": {"capo": {"beta": 0.4, "learning_rate": 5e-5}}},
     )
     assert [arm.config.capo.beta for arm in arms] == [0.2, 0.4, 0.3, 0.4]
     assert [arm.config.capo.n_epochs for arm in arms] == [1, 1, 4, 4]
-    assert [arm.config.capo.learning_rate for arm in arms] == [1e-4, 5e-5, 1e-4, 5e-5]
+    assert [arm.config.capo.learning_rate for arm in arms] == [2e-4, 5e-5, 2e-4, 5e-5]
     assert {(arm.config.sft.n_epochs, arm.config.corpus.max_items) for arm in arms} == {(5, None)}
 
 
