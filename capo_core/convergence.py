@@ -40,6 +40,7 @@ from capo_core.errors import CorpusError
 from capo_core.label_distributions import jensen_shannon_distance
 from capo_core.progress import Progress, silent
 from capo_core.stylometry.attribution import fit_attributor
+from capo_core.stylometry.design import encode
 from capo_core.stylometry.folding import ANALYSED_SPLITS
 from capo_core.stylometry.groups import DrawnGroups, group_accuracies
 from capo_core.text import surface_normalise
@@ -298,7 +299,7 @@ def _make_scorer(
     if first.group_by("annotator_id").len().filter(pl.col("len") >= config.group_size).is_empty():
         return None
     n_items = first["item_id"].n_unique()
-    rows = np.unique(first["item_id"].to_numpy(), return_inverse=True)[1].ravel()
+    rows = encode(first["item_id"].to_numpy())
     writers = np.searchsorted(np.asarray(annotators), first["annotator_id"].to_numpy().astype(str))
     texts = [surface_normalise(text) for text in first["explanation"]]
     groups = DrawnGroups(np.ones((1, n_items), dtype=int), N_GROUPS, config.seed)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -197,10 +196,39 @@ def check_adapter(model: ModelRef, adapter_dir: Path) -> None:
         )
 
 
-def load_encoder(
-    model: ModelRef, *, device: Literal["auto", "cpu", "cuda"] = "cpu"
-) -> Callable[[list[str]], np.ndarray]:
-    """Return a function that embeds n texts as float32 (n, d), each row of length 1.
+class Encoder:
+    """A sentence-transformers model: called, it embeds texts; `embed_tokens` embeds their tokens."""
+
+    def __init__(self, model: SentenceTransformer) -> None:
+        self._model = model
+
+    def __call__(self, texts: list[str]) -> np.ndarray:
+        """Return n texts as float32 (n, d), each row of length 1."""
+        if not texts:
+            return np.zeros((0, self._model.get_embedding_dimension() or 0), dtype=np.float32)
+        vectors = self._model.encode(
+            texts, batch_size=64, convert_to_numpy=True, normalize_embeddings=True, show_progress_bar=False
+        )
+        return np.asarray(vectors, dtype=np.float32)
+
+    def embed_tokens(self, texts: list[str]) -> list[np.ndarray]:
+        """Return the tokens of n texts, each as float32 (t, d): the last layer before pooling, no special tokens."""
+        if not texts:
+            return []
+        tokens: Any = self._model.encode(
+            texts, batch_size=64, output_value="token_embeddings", convert_to_numpy=False, show_progress_bar=False
+        )
+        special: Any = self._model.tokenizer(
+            texts, truncation=True, max_length=self._model.max_seq_length, return_special_tokens_mask=True
+        )["special_tokens_mask"]
+        return [
+            np.asarray(one.float().cpu(), dtype=np.float32)[np.asarray(mask) == 0]
+            for one, mask in zip(tokens, special, strict=True)
+        ]
+
+
+def load_encoder(model: ModelRef, *, device: Literal["auto", "cpu", "cuda"] = "cpu") -> Encoder:
+    """Return a sentence-transformers model as an encoder of texts and of their tokens.
 
     Args:
         model: a sentence-transformers model.
@@ -209,59 +237,14 @@ def load_encoder(
     Raises:
         ModelError: if sentence-transformers cannot load it.
     """
-    encoder = _load_sentence_transformer(model, device)
-    size = encoder.get_embedding_dimension()
-
-    def embed(texts: list[str]) -> np.ndarray:
-        if not texts:
-            return np.zeros((0, size or 0), dtype=np.float32)
-        vectors = encoder.encode(
-            texts, batch_size=64, convert_to_numpy=True, normalize_embeddings=True, show_progress_bar=False
-        )
-        return np.asarray(vectors, dtype=np.float32)
-
-    return embed
-
-
-def load_token_encoder(
-    model: ModelRef, *, device: Literal["auto", "cpu", "cuda"] = "cpu"
-) -> Callable[[list[str]], list[np.ndarray]]:
-    """Return a function that embeds the tokens of n texts, each as float32 (t, d), special tokens left out.
-
-    Args:
-        model: a sentence-transformers model; the embeddings are its last layer's, before pooling.
-        device: where it computes.
-
-    Raises:
-        ModelError: if sentence-transformers cannot load it.
-    """
-    encoder = _load_sentence_transformer(model, device)
-
-    def embed_tokens(texts: list[str]) -> list[np.ndarray]:
-        if not texts:
-            return []
-        tokens: Any = encoder.encode(
-            texts, batch_size=64, output_value="token_embeddings", convert_to_numpy=False, show_progress_bar=False
-        )
-        special: Any = encoder.tokenizer(
-            texts, truncation=True, max_length=encoder.max_seq_length, return_special_tokens_mask=True
-        )["special_tokens_mask"]
-        return [
-            np.asarray(one.float().cpu(), dtype=np.float32)[np.asarray(mask) == 0]
-            for one, mask in zip(tokens, special, strict=True)
-        ]
-
-    return embed_tokens
-
-
-def _load_sentence_transformer(model: ModelRef, device: Literal["auto", "cpu", "cuda"]) -> SentenceTransformer:
-    """Return a sentence-transformers model, or raise ModelError."""
     from sentence_transformers import SentenceTransformer
 
     try:
         with quiet_libraries():
-            return SentenceTransformer(
-                model.path, device=choose_device(device), local_files_only=True, trust_remote_code=False
+            return Encoder(
+                SentenceTransformer(
+                    model.path, device=choose_device(device), local_files_only=True, trust_remote_code=False
+                )
             )
     except (OSError, ValueError) as error:
         raise ModelError(f"{model.id}: cannot be loaded as a sentence encoder: {error}") from error

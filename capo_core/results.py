@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from capo_core.evaluation.transfer import CONDITION, FLOOR_CONDITION, GROUP_SIZES
-from capo_core.report.formats import format_difference, format_interval, format_value, is_measured
+from capo_core.report.formats import NOT_MEASURED, format_difference, format_interval, format_value, is_measured
 from schemas.frames import COMPARISONS, METRICS, RESULTS, check_columns
 
 GROUP_SIZE = 5
@@ -205,6 +205,11 @@ class Check:
     bar: str
     found: str
     met: bool | None
+
+    @property
+    def verdict(self) -> str:
+        """`met` in words."""
+        return {True: "met", False: "not met", None: NOT_MEASURED}[self.met]
 
 
 def check_bars(arm: ArmTable) -> list[Check]:

@@ -180,8 +180,7 @@ def _list_checks(arms: Sequence[ArmTable]) -> list[tuple[str, list[str]]]:
     """Return each arm's name and a sentence per bar."""
     listed = []
     for arm in arms:
-        verdicts = {True: "met", False: "not met", None: NOT_MEASURED}
-        sentences = [f"{check.bar}: {check.found} – {verdicts[check.met]}" for check in check_bars(arm)]
+        sentences = [f"{check.bar}: {check.found} – {check.verdict}" for check in check_bars(arm)]
         if sentences:
             listed.append((", ".join(arm.identity.values()), sentences))
     return listed

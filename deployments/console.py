@@ -10,6 +10,7 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
+from capo_core.report.terms import CLASSIFIER_TITLES, NORMALISATION_TITLES
 from capo_core.results import AGREEMENT, IMITATION, STYLE_DISTANCE, Figure, check_bars, split_arms
 from schemas.artifacts import ArtifactRef
 from tasks.artifact_store import ArtifactStore
@@ -44,8 +45,6 @@ _REDUCTIONS = {
     "embedding_minus_item_mean": "minus item mean",
     "embedding_input_residual": "residual on input",
 }
-_NORMALISATIONS = {"none": "as written", "surface": "surface removed"}
-_CLASSIFIERS = {"ngrams": "n-grams", "embeddings": "embeddings"}
 
 
 def print_results(console: Console, evaluation: ArtifactRef) -> None:
@@ -151,7 +150,7 @@ def print_stability(console: Console, stability: ArtifactRef) -> None:
 
 def _list_variants(table: pl.DataFrame) -> list[tuple[str, str, str]]:
     """Return reduction, normalisation and classifier of each row of the table of stability, in order."""
-    known = [list(names) for names in (_REDUCTIONS, _NORMALISATIONS, _CLASSIFIERS)]
+    known = [list(names) for names in (_REDUCTIONS, NORMALISATION_TITLES, CLASSIFIER_TITLES)]
 
     def rank(variant: tuple[str, ...]) -> list[tuple[int, str]]:
         return [(k.index(n) if n in k else len(k), n) for k, n in zip(known, variant, strict=True)]
@@ -165,7 +164,7 @@ def _is_variant(variant: tuple[str, str, str]) -> pl.Expr:
 
 
 def _name_variant(variant: tuple[str, str, str]) -> list[str]:
-    titles = (_REDUCTIONS, _NORMALISATIONS, _CLASSIFIERS)
+    titles = (_REDUCTIONS, NORMALISATION_TITLES, CLASSIFIER_TITLES)
     return [names.get(name, name) for names, name in zip(titles, variant, strict=True)]
 
 
@@ -203,11 +202,10 @@ def print_experiment(console: Console, experiment: ArtifactRef) -> None:
             table.add_row(name, _METHODS[method], *figures)
         table.add_section()
     console.print(table)
-    words = {True: "met", False: "not met", None: "not measured"}
     for arm in arms:
         for check in check_bars(arm):
             where = ", ".join(arm.identity.values())
-            text = f"{where}: {check.bar}: {check.found}: {words[check.met]}"
+            text = f"{where}: {check.bar}: {check.found}: {check.verdict}"
             console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -6,7 +6,6 @@ different pair strategies) through the cache of steps, and a run that was killed
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -20,6 +19,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from capo_core.experiment_matrix import expand_arms, split_methods
 from flows import line as stages
 from flows.line import Line
+from flows.plan import n_workers
 from schemas.artifacts import ArtifactRef
 from schemas.config import ExperimentConfig
 from schemas.experiment import Arm, ExperimentMatrix
@@ -44,11 +44,6 @@ _BASELINES: tuple[Part, ...] = (stages.describe, stages.generate)
 _TRAINED: tuple[Part, ...] = (stages.pair, stages.train, stages.generate)
 
 
-def _n_workers() -> int:
-    """Return how many arms, and how many steps, run at once; every training step uses all cores or the GPU."""
-    return int(os.environ.get("CAPO_N_WORKERS", "1"))
-
-
 @dataclass
 class _ArmRun:
     """One arm on its way: the line of its trained methods, and that of its baselines, which other arms may share."""
@@ -71,7 +66,7 @@ class _ArmRun:
 @flow(
     name="experiment",
     flow_run_name="experiment {matrix.name}",
-    task_runner=ThreadPoolTaskRunner(max_workers=_n_workers()),  # type: ignore[arg-type]
+    task_runner=ThreadPoolTaskRunner(max_workers=n_workers()),  # type: ignore[arg-type]
     persist_result=False,
 )
 def experiment(matrix: ExperimentMatrix, configs: list[ExperimentConfig]) -> References:
@@ -81,9 +76,8 @@ def experiment(matrix: ExperimentMatrix, configs: list[ExperimentConfig]) -> Ref
     """
     flow_run_id = str(flow_run.id)
     settings = {**matrix.model_dump(mode="json"), "configs": [config.model_dump(mode="json") for config in configs]}
-    run_id = tracking.start_flow_run(matrix.name, f"experiment {matrix.name}", flow_run_id, settings)
     artifacts: dict[str, ArtifactRef] = {}
-    try:
+    with tracking.tracked_flow(matrix.name, f"experiment {matrix.name}", flow_run_id, settings, artifacts) as run_id:
         runs = _plan(flow_run_id, expand_arms(matrix, configs))
         _in_parallel(_run_baselines, {id(run.baselines): run.baselines for run in runs if run.baselines}.values())
         _in_parallel(_run_arm, runs)
@@ -97,12 +91,6 @@ def experiment(matrix: ExperimentMatrix, configs: list[ExperimentConfig]) -> Ref
         for path in publish_results(artifacts["experiment"], matrix.name):
             tracking.log_file(run_id, path)
             get_run_logger().info("results: %s", path)
-    except BaseException:
-        tracking.name_artifacts(run_id, writes=artifacts.values())
-        tracking.finish_run(run_id, failed=True)
-        raise
-    tracking.name_artifacts(run_id, writes=artifacts.values())
-    tracking.finish_run(run_id)
     return {key: str(ref) for key, ref in artifacts.items()}
 
 
@@ -201,11 +189,11 @@ def _measure_transfer(line: Line, target: Line) -> ArtifactRef:
 
 def _in_parallel(work: Callable[[Item], None], items: Iterable[Item]) -> None:
     """Do `work` on every item, as many at once as there are workers, each within the flow's context."""
-    if _n_workers() == 1:
+    if n_workers() == 1:
         for item in items:
             work(item)
         return
-    pool = ThreadPoolExecutor(max_workers=_n_workers())
+    pool = ThreadPoolExecutor(max_workers=n_workers())
     try:
         for future in [pool.submit(copy_context().run, work, item) for item in items]:
             future.result()

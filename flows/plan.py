@@ -6,11 +6,17 @@ own pace corrects them.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from schemas.config import ExperimentConfig
 from tasks.progress import run_progress
+
+
+def n_workers() -> int:
+    """Return how many steps run at once: one by default, because every training step uses all cores or the GPU."""
+    return int(os.environ.get("CAPO_N_WORKERS", "1"))
 
 
 def plan_run(flow_run_id: str, config: ExperimentConfig, corpus: Mapping[str, Any], stages: Collection[str]) -> None:

@@ -6,7 +6,6 @@ what it produced. Stages before the one asked for come from the cache where noth
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 from prefect import Flow, flow, get_run_logger
@@ -15,6 +14,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import line as stages
 from flows.line import Line
+from flows.plan import n_workers
 from schemas.config import ExperimentConfig
 from tasks import tracking
 from tasks.home import capo_home
@@ -24,35 +24,23 @@ from tasks.report import publish_report
 References = dict[str, str]
 
 
-def _n_workers() -> int:
-    """Return how many steps run at once: one by default, because every training step uses all cores or the GPU."""
-    return int(os.environ.get("CAPO_N_WORKERS", "1"))
-
-
 def _stage_flow(name: str) -> Callable[[Callable[..., References]], Flow[..., References]]:
     return flow(
         name=name,
         flow_run_name=name + " {config.name}",
-        task_runner=ThreadPoolTaskRunner(max_workers=_n_workers()),
+        task_runner=ThreadPoolTaskRunner(max_workers=n_workers()),
         persist_result=False,
     )
 
 
 def _run(config: ExperimentConfig, name: str, *parts: Callable[[Line], None]) -> References:
     """Run parts of the line in order, inside a run in MLflow that names all it made, failed or finished."""
-    flow_run_id = str(flow_run.id)
-    run_id = tracking.start_flow_run(config.name, f"{name} {config.name}", flow_run_id, config.model_dump(mode="json"))
+    flow_run_id, settings = str(flow_run.id), config.model_dump(mode="json")
     line = Line(config, flow_run_id, tuple(part.__name__ for part in parts))
-    try:
+    with tracking.tracked_flow(config.name, f"{name} {config.name}", flow_run_id, settings, line.artifacts) as run_id:
         for part in parts:
             part(line)
         _publish(line, run_id)
-    except BaseException:
-        tracking.name_artifacts(run_id, writes=line.artifacts.values())
-        tracking.finish_run(run_id, failed=True)
-        raise
-    tracking.name_artifacts(run_id, writes=line.artifacts.values())
-    tracking.finish_run(run_id)
     return {key: str(ref) for key, ref in line.artifacts.items()}
 
 

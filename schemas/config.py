@@ -5,7 +5,8 @@ Defaults that the paper (arXiv 2605.28802) does not state are ours and are named
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
@@ -21,6 +22,17 @@ Classifier = Literal["ngrams", "embeddings"]
 PairStrategy = Literal["all", "same_label", "different_label", "nearest", "farthest"]
 Subjectivity = Literal["manifest", "latent_pattern", "latent_projective"]
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
+
+
+def flatten_keys(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested mappings as one with dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            flat |= flatten_keys(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
 
 
 class Section(BaseModel):

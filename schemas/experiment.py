@@ -10,21 +10,10 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
-from schemas.config import ExperimentConfig, Method, PairConfig, Section, Slug
+from schemas.config import ExperimentConfig, Method, PairConfig, Section, Slug, flatten_keys
 
 Layout = Literal["per_annotator", "shared"]
 Overrides = dict[str, JsonValue]
-
-
-def flatten_keys(content: Mapping[str, Any], prefix: str = "") -> Overrides:
-    """Return nested sections as one mapping with dotted keys, so that both ways of writing them are read."""
-    flat: Overrides = {}
-    for key, value in content.items():
-        if isinstance(value, Mapping):
-            flat |= flatten_keys(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 class ExperimentMatrix(Section):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from capo_core.evaluation import evaluate_generations
-from capo_core.models import load_encoder, load_token_encoder
+from capo_core.models import load_encoder
 from schemas.artifacts import ArtifactRef, ModelRef
 from schemas.config import EvaluationConfig, TaskSpec
 from tasks.step import Step, step
@@ -22,13 +22,14 @@ def evaluate_methods(
     evaluation: EvaluationConfig,
 ) -> ArtifactRef:
     """Return every figure by method and annotator with intervals, the paired comparisons, and what was left out."""
+    embed = load_encoder(encoder)
     found = evaluate_generations(
         step.read(corpus),
         step.read_all(generations),
         task,
         evaluation,
-        load_encoder(encoder),
-        load_token_encoder(encoder),
+        embed,
+        embed.embed_tokens,
         progress=step.progress,
     )
     means = found.metrics.filter(pl.col("annotator_id") == "all")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from capo_core.preference_pairs import RANKED_STRATEGIES, build_demonstrations, build_preferences
+from capo_core.preference_pairs import build_demonstrations, build_preferences
 from schemas.artifacts import ArtifactRef, ModelRef
 from schemas.config import PairConfig, TaskSpec
 from tasks.step import Step, step
@@ -29,10 +29,10 @@ def pair_responses(
 ) -> ArtifactRef:
     """Return the annotator's responses, each preferred over others' to the same item, and the pairs dropped.
 
-    Only the strategies that compare embeddings take an `encoder`, so that it makes no other pairs stale.
+    Only the strategies that compare embeddings are given an `encoder`, so that it makes no other pairs stale.
     """
     embed = None
-    if pairs.strategy in RANKED_STRATEGIES and encoder is not None:
+    if encoder is not None:
         from capo_core.models import load_encoder
 
         embed = load_encoder(encoder)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from schemas.artifacts import ArtifactRef
+from schemas.config import flatten_keys
 from tasks.artifact_store import ArtifactStore, canonical_json
 from tasks.home import capo_home
 
@@ -128,6 +130,29 @@ def log_cell(
     finish_run(run.info.run_id)
 
 
+@contextmanager
+def tracked_flow(
+    experiment: str, run_name: str, flow_run_id: str, config: Mapping[str, Any], artifacts: Mapping[str, ArtifactRef]
+) -> Iterator[str]:
+    """Run a flow's body inside its run in MLflow, whose id is yielded and which names all it made, failed or finished.
+
+    Args:
+        experiment: name of the MLflow experiment.
+        run_name: what the run is called.
+        flow_run_id: of Prefect.
+        config: logged as parameters.
+        artifacts: what the body makes, filled by it.
+    """
+    run_id = start_flow_run(experiment, run_name, flow_run_id, config)
+    failed = True
+    try:
+        yield run_id
+        failed = False
+    finally:
+        name_artifacts(run_id, writes=artifacts.values())
+        finish_run(run_id, failed=failed)
+
+
 def name_artifacts(run_id: str, *, reads: Iterable[ArtifactRef] = (), writes: Iterable[ArtifactRef] = ()) -> None:
     """Tag a run with the references it read and wrote: `capo.reads.<kind>.<n>` and `capo.writes.<kind>.<n>`."""
     from mlflow.entities import RunTag
@@ -177,20 +202,9 @@ def finish_run(run_id: str, *, failed: bool = False) -> None:
 def _log_params(run_id: str, config: Mapping[str, Any]) -> None:
     from mlflow.entities import Param
 
-    params = [Param(key, str(value)[:_MAX_PARAM_LENGTH]) for key, value in flatten(config).items()]
+    params = [Param(key, str(value)[:_MAX_PARAM_LENGTH]) for key, value in flatten_keys(config).items()]
     for start in range(0, len(params), 100):
         tracking_client().log_batch(run_id, params=params[start : start + 100])
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested mappings as one with dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def log_summary(run_id: str, evaluation: ArtifactRef) -> None:

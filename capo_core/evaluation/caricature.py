@@ -51,7 +51,9 @@ def score_style_distance(
         CorpusError: if an item's texts are missing or stand twice.
     """
     texts = _check_items(items, held_out)
-    human = read_human_style(held_out, texts)
+    seen = seen_explanations(held_out)
+    seen_features = feature_matrix(seen)
+    human = _read_human_style(held_out, texts, seen_features, seen["annotator_id"].to_numpy())
     entering = [NAMES.index(name) for name in human.names]
     scores = [
         StyleDistanceScores(
@@ -63,7 +65,7 @@ def score_style_distance(
         for r in all_responses
     ]
     controls = {
-        SPLIT_HALF: _features_of_own_text(held_out, seed)[..., entering],
+        SPLIT_HALF: _features_of_own_text(held_out, seen_features, seed)[..., entering],
         OTHER_ANNOTATOR: _features_of_others(human),
     }
     for condition, features in controls.items():
@@ -102,12 +104,16 @@ def style_distances(scores: Sequence[StyleDistanceScores], annotators: Sequence[
     return check_columns(table, STYLE_DISTANCES, "style_distances")
 
 
-def read_human_style(held_out: HeldOut, items: pl.DataFrame) -> HumanStyle:
+def _read_human_style(
+    held_out: HeldOut, items: pl.DataFrame, seen_features: np.ndarray, authors: np.ndarray
+) -> HumanStyle:
     """Return the features of people's held-out text, those that vary in people's text, and their units.
 
     Args:
         held_out: the people's text.
         items: columns item_id, text_a, text_b.
+        seen_features: [n, F] of `seen_explanations`.
+        authors: [n] who wrote them.
     """
     n_most = max((len(written) for written in held_out.explanations.flat), default=0)
     padded = np.full((n_most, *held_out.explanations.shape), None, dtype=object)
@@ -115,8 +121,6 @@ def read_human_style(held_out: HeldOut, items: pl.DataFrame) -> HumanStyle:
         for number, text in enumerate(held_out.explanations[cell]):
             padded[number, *cell] = text
     features = np.moveaxis(_measure(padded, held_out, items), 0, 2)
-    seen = seen_explanations(held_out)
-    seen_features, authors = feature_matrix(seen), seen["annotator_id"].to_numpy()
     by_person = [
         np.concatenate([features[a].reshape(-1, len(NAMES)), seen_features[authors == name]])
         for a, name in enumerate(held_out.annotators)
@@ -154,12 +158,11 @@ def _measure(explanations: np.ndarray, held_out: HeldOut, items: pl.DataFrame) -
     return features
 
 
-def _features_of_own_text(held_out: HeldOut, seed: int) -> np.ndarray:
+def _features_of_own_text(held_out: HeldOut, seen_features: np.ndarray, seed: int) -> np.ndarray:
     """Return the features of the person's other text in the place of each held-out explanation, [S, A, I, F]."""
     drawn = draw_seen_text(held_out, N_HALVES, seed)
-    seen = feature_matrix(seen_explanations(held_out))
     undefined = np.full((1, len(NAMES)), np.nan)
-    return np.concatenate([seen, undefined])[drawn]  # -1 is the last row
+    return np.concatenate([seen_features, undefined])[drawn]  # -1 is the last row
 
 
 def _features_of_others(human: HumanStyle) -> np.ndarray:

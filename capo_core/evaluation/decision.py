@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from capo_core.evaluation.class_scores import MacroF1Scores, indicate_labels
-from capo_core.evaluation.scores import ItemScores, ScoreName, Scores
+from capo_core.evaluation.scores import ScoreName, Scores, mean_over_first_axis, mean_scores
 from capo_core.evaluation.targets import HeldOut, Responses
 from schemas.config import OrdinalLabels, TaskSpec
 
@@ -117,21 +117,6 @@ def score_errors(labels: np.ndarray, held_out: HeldOut, task: TaskSpec) -> np.nd
     if not isinstance(task.labels, OrdinalLabels):
         return np.full(labels.shape, np.nan)
     return _score_labels(labels, held_out, lambda label, target: min(abs(int(label) - int(one)) for one in target))
-
-
-def mean_scores(name: ScoreName, seeds: tuple[int, ...], values: np.ndarray) -> ItemScores:
-    """Return scores that are averaged over cells, [S, A, I], NaN where not measured."""
-    measured = ~np.isnan(values)
-    return ItemScores(name, seeds, np.where(measured, values, 0.0), measured.astype(float))
-
-
-def mean_over_first_axis(values: np.ndarray) -> np.ndarray:
-    """Return the mean of what is not NaN along axis 0, keeping that axis with one slice; NaN where nothing is."""
-    present = ~np.isnan(values)
-    n = present.sum(axis=0, keepdims=True)
-    total = np.where(present, values, 0.0).sum(axis=0, keepdims=True)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(n > 0, total / n, np.nan)
 
 
 def _score_references(

@@ -26,7 +26,7 @@ from threadpoolctl import threadpool_limits
 
 from capo_core.evaluation.own_text import draw_halves
 from capo_core.evaluation.scores import Draws, Resampling, ScoreName, Scores, rows_of_seeds
-from capo_core.evaluation.targets import HeldOut, Responses
+from capo_core.evaluation.targets import HeldOut, Responses, choose_explanations
 from capo_core.seeding import derive_seed
 from capo_core.statistics.significance import mean_over_seeds, paired_permutation_test
 from capo_core.stylometry.attribution import MAX_ITERATIONS, MAX_NGRAM, TEXT_C
@@ -130,7 +130,7 @@ def score_distinguishability(
         held_out: the targets.
         seed: of foldings and draws; all methods meet the same foldings.
     """
-    own = _choose_explanations(held_out, seed)
+    own = choose_explanations(held_out, np.random.default_rng(derive_seed(seed, "explanations")))
     halves = draw_halves(held_out, N_CONTROLS, seed)
     texts: list[tuple[str, str | None, tuple[int, ...], np.ndarray, np.ndarray]] = [
         (r.method, r.decision, r.seeds, r.explanations, np.broadcast_to(own, r.explanations.shape))
@@ -206,13 +206,3 @@ def _draw_folds(held_out: HeldOut, seed: int, annotator: str) -> np.ndarray:
     """Return the fold of each item, [I], as equal in size as can be."""
     rng = np.random.default_rng(derive_seed(seed, "folds", annotator))
     return rng.permutation(len(held_out.items)) % N_FOLDS
-
-
-def _choose_explanations(held_out: HeldOut, seed: int) -> np.ndarray:
-    """Return one explanation per annotator and item, [A, I], None where there is none."""
-    rng = np.random.default_rng(derive_seed(seed, "explanations"))
-    chosen = np.full(held_out.explanations.shape, None, dtype=object)
-    for cell in np.ndindex(*chosen.shape):
-        if written := held_out.explanations[cell]:
-            chosen[cell] = written[int(rng.integers(len(written)))]
-    return chosen

@@ -15,8 +15,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from rapidfuzz import fuzz, process
 
-from capo_core.evaluation.decision import mean_scores
-from capo_core.evaluation.scores import ItemScores, ScoreName
+from capo_core.evaluation.scores import ItemScores, ScoreName, mean_scores
 from capo_core.evaluation.targets import HeldOut, Responses
 from capo_core.stylometry.overlap import join_texts, longest_shared_run
 from capo_core.text import surface_normalise, words

@@ -31,13 +31,12 @@ from itertools import product
 import numpy as np
 import polars as pl
 
-from capo_core.evaluation.decision import mean_scores
 from capo_core.evaluation.group_scores import FIGURES, Attributions, GroupScores
-from capo_core.evaluation.scores import ScoreName, Scores
-from capo_core.evaluation.targets import HeldOut, Responses, main_decision
+from capo_core.evaluation.scores import ScoreName, Scores, mean_scores
+from capo_core.evaluation.targets import HeldOut, Responses, choose_explanations, explained_rows, main_decision
 from capo_core.stylometry.attribution import fit_attributor
 from capo_core.stylometry.controls import shuffle_within_items
-from capo_core.stylometry.reduction import Embed, Reducer, Variant, fit_reducer, list_variants, remember
+from capo_core.stylometry.reduction import Embed, Reducer, Variant, fit_reducer, list_variants
 from schemas.config import EvaluationConfig
 
 SHUFFLED = "shuffled"
@@ -100,16 +99,15 @@ def attribute_writings(
         CorpusError: if fewer than two annotators have training explanations.
     """
     rng = np.random.default_rng([config.seed, 3])
-    human = _choose_explanations(held_out, rng)
+    human = choose_explanations(held_out, rng)
     shuffled = np.stack([_shuffle_authors(human, rng) for _ in range(N_SHUFFLES)])
     main = main_decision(all_responses)
     writings = [Writing(r.method, r.decision, r.seeds, r.explanations, r.decision == main) for r in all_responses]
     writings += [Writing("human", None, (), human[None]), Writing("human", None, (), shuffled, shuffled=True)]
-    embed_once = None if embed is None else remember(embed)
     attributed = []
     for variant in list_variants(config.reductions, config.normalisations, config.classifiers):
         plain = variant.reduction == "none" and variant.classifier == "ngrams"
-        attributed += _attribute_under(variant, [w for w in writings if plain or w.in_full], held_out, embed_once)
+        attributed += _attribute_under(variant, [w for w in writings if plain or w.in_full], held_out, embed)
     return attributed
 
 
@@ -131,7 +129,7 @@ def _attribute_under(
     variant: Variant, writings: Sequence[Writing], held_out: HeldOut, embed: Embed | None
 ) -> list[Attributed]:
     """Return the attributions of `writings` under one variant; every text is classified once."""
-    seen = _strip(held_out.seen)
+    seen = explained_rows(held_out.seen)
     reducer = fit_reducer(variant, seen, embed)
     known = {} if reducer is None else _classify(_list_texts(writings, held_out), seen, reducer, held_out)
     attributed = []
@@ -150,7 +148,7 @@ def _classify(
 ) -> dict[tuple[str, str], np.ndarray]:
     """Return the log-probabilities, [A], by item and text."""
     attributor = fit_attributor(reducer.apply(seen), seen["annotator_id"].to_list())
-    people = _strip(held_out.people)
+    people = explained_rows(held_out.people)
     if reducer.variant.reduction == "embedding_minus_item_mean":  # items nobody explained have no mean
         texts = texts.filter(pl.col("item_id").is_in(people["item_id"].unique().to_list()))
     if texts.is_empty():
@@ -168,13 +166,6 @@ def _list_texts(writings: Sequence[Writing], held_out: HeldOut) -> pl.DataFrame:
                 pairs.add((held_out.items[cell[-1]], text))
     frame = pl.DataFrame(sorted(pairs), schema={"item_id": pl.String, "explanation": pl.String}, orient="row")
     return frame.join(held_out.texts, on="item_id", how="left", maintain_order="left")
-
-
-def _strip(rows: pl.DataFrame) -> pl.DataFrame:
-    """Return the rows with an explanation, white space around it removed."""
-    # Python's strip, as in `targets`: polars takes fewer characters for white space.
-    stripped = [None if text is None else text.strip() or None for text in rows["explanation"]]
-    return rows.with_columns(pl.Series("explanation", stripped, dtype=pl.String)).drop_nulls("explanation")
 
 
 def _score_agreement(all_attributed: Iterable[Attributed]) -> list[Scores]:
@@ -195,15 +186,6 @@ def _score_agreement(all_attributed: Iterable[Attributed]) -> list[Scores]:
         name = ScoreName(method, decision, "classifier_agreement", condition)
         scores.append(mean_scores(name, families["ngrams"].writing.seeds, alike))
     return scores
-
-
-def _choose_explanations(held_out: HeldOut, rng: np.random.Generator) -> np.ndarray:
-    """Return one explanation per annotator and item, [A, I], None where there is none."""
-    chosen = np.empty(held_out.explanations.shape, dtype=object)
-    for cell in np.ndindex(*chosen.shape):
-        written = held_out.explanations[cell]
-        chosen[cell] = written[int(rng.integers(len(written)))] if written else None
-    return chosen
 
 
 def _shuffle_authors(explanations: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -10,13 +10,12 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from capo_core.evaluation.targets import HeldOut
+from capo_core.evaluation.targets import HeldOut, explained_rows
 
 
 def seen_explanations(held_out: HeldOut) -> pl.DataFrame:
     """Return the rows of `held_out.seen` that have an explanation, white space around it removed."""
-    stripped = held_out.seen.with_columns(pl.col("explanation").str.strip_chars())
-    return stripped.filter(pl.col("explanation").str.len_chars() > 0)
+    return explained_rows(held_out.seen)
 
 
 def draw_seen_text(held_out: HeldOut, n_draws: int, seed: int) -> np.ndarray:

@@ -213,3 +213,18 @@ class ItemScores:
         differences = (self.numerators - other.numerators).sum(axis=0)[annotators]
         contributions = (differences / n_cells[annotators, None]).mean(axis=0)
         return paired_permutation_test(contributions[measured.any(axis=(0, 1))], seed=resampling.config.seed)
+
+
+def mean_scores(name: ScoreName, seeds: tuple[int, ...], values: np.ndarray) -> ItemScores:
+    """Return scores that are averaged over cells, [S, A, I], NaN where not measured."""
+    measured = ~np.isnan(values)
+    return ItemScores(name, seeds, np.where(measured, values, 0.0), measured.astype(float))
+
+
+def mean_over_first_axis(values: np.ndarray) -> np.ndarray:
+    """Return the mean of what is not NaN along axis 0, keeping that axis with one slice; NaN where nothing is."""
+    present = ~np.isnan(values)
+    n = present.sum(axis=0, keepdims=True)
+    total = np.where(present, values, 0.0).sum(axis=0, keepdims=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(n > 0, total / n, np.nan)

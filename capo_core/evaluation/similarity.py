@@ -22,8 +22,8 @@ from itertools import chain
 
 import numpy as np
 
-from capo_core.evaluation.decision import OTHER_ANNOTATOR, mean_over_first_axis, mean_scores
-from capo_core.evaluation.scores import ItemScores, ScoreName
+from capo_core.evaluation.decision import OTHER_ANNOTATOR
+from capo_core.evaluation.scores import ItemScores, ScoreName, mean_over_first_axis, mean_scores
 from capo_core.evaluation.targets import HeldOut, Responses
 from capo_core.stylometry.reduction import Embed
 from capo_core.text import words

@@ -29,14 +29,12 @@ from capo_core.evaluation.class_scores import indicate_labels
 from capo_core.evaluation.decision import (
     OTHER_ANNOTATOR,
     constant_labels,
-    mean_over_first_axis,
-    mean_scores,
     median_label,
     modal_label,
     other_annotators_labels,
     score_errors,
 )
-from capo_core.evaluation.scores import ItemScores, ScoreName
+from capo_core.evaluation.scores import ItemScores, ScoreName, mean_over_first_axis, mean_scores
 from capo_core.evaluation.targets import HeldOut, Responses
 from schemas.config import OrdinalLabels, TaskSpec
 

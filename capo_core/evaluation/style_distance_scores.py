@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import wasserstein_distance
 
-from capo_core.evaluation.decision import mean_over_first_axis
-from capo_core.evaluation.scores import Draws, Resampling, ScoreName, Scores, rows_of_seeds
+from capo_core.evaluation.scores import Draws, Resampling, ScoreName, Scores, mean_over_first_axis, rows_of_seeds
 from capo_core.evaluation.wasserstein import ItemSample, StepFunctions, build_step_functions, distances_between
 from capo_core.statistics.significance import draw_swaps, mean_of_defined, mean_over_seeds, p_value_of_null_draws
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from typing import get_args
 
 import numpy as np
 import polars as pl
@@ -17,12 +18,14 @@ from capo_core.statistics.significance import (
     percentile_interval,
     seeds_and_items_p_value,
 )
+from schemas.config import Method
 from schemas.frames import COMPARISONS, METRICS, check_columns
 
 ALL = "all"
-METHOD_ORDER = ("human", "majority", "zero_shot", "history", "profile", "sft", "capo")
-LADDER = ("zero_shot", "history", "profile", "sft", "capo")
+LADDER: tuple[Method, ...] = get_args(Method)
 """Methods in the order in which each is compared with the one before it."""
+
+METHOD_ORDER = ("human", "majority", *LADDER)
 
 FURTHER_PAIRS = (("capo", "history"),)
 """Compared as well: the method with what needs no training."""

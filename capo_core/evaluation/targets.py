@@ -125,6 +125,22 @@ def main_decision(all_responses: Sequence[Responses]) -> str | None:
     return next((decision for decision in ("sampled", "constrained", "greedy") if decision in present), None)
 
 
+def choose_explanations(held_out: HeldOut, rng: np.random.Generator) -> np.ndarray:
+    """Return one explanation per annotator and item, one of several drawn, [A, I]; None where there is none."""
+    chosen = np.full(held_out.explanations.shape, None, dtype=object)
+    for cell in np.ndindex(*chosen.shape):
+        if written := held_out.explanations[cell]:
+            chosen[cell] = written[int(rng.integers(len(written)))]
+    return chosen
+
+
+def explained_rows(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return the CORPUS rows with an explanation, white space around it removed."""
+    # Python's strip, as everywhere here: polars takes fewer characters for white space.
+    stripped = [None if text is None else text.strip() or None for text in rows["explanation"]]
+    return rows.with_columns(pl.Series("explanation", stripped, dtype=pl.String)).drop_nulls("explanation")
+
+
 def _held_out_split(corpus: pl.DataFrame, generations: pl.DataFrame) -> str:
     """Return the one split that all items generated for belong to."""
     known = corpus.select("item_id", "split").unique()

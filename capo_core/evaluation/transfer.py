@@ -18,9 +18,8 @@ import numpy as np
 import polars as pl
 
 from capo_core.errors import CorpusError
-from capo_core.evaluation.decision import mean_scores
 from capo_core.evaluation.group_scores import ACCURACY, Attributions, GroupScores
-from capo_core.evaluation.scores import Resampling, ScoreName, Scores
+from capo_core.evaluation.scores import Resampling, ScoreName, Scores, mean_scores
 from capo_core.evaluation.tables import metric_rows, tabulate_metrics
 from capo_core.stylometry.attribution import fit_attributor
 from capo_core.stylometry.reduction import Variant, fit_reducer

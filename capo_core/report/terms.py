@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import get_args
+
+from schemas.config import Method
 
 METHOD_TITLES = {
     "human": "Human text",
@@ -16,7 +19,7 @@ METHOD_TITLES = {
 }
 """Known methods in the order in which the report shows them."""
 
-GENERATED = ("zero_shot", "history", "profile", "sft", "capo")
+GENERATED: tuple[str, ...] = get_args(Method)
 """Methods that write text, in order."""
 
 OTHER_ANNOTATOR = "other_annotator"

@@ -14,6 +14,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from capo_core.stylometry.controls import draw_within_items
+from capo_core.stylometry.design import encode
+
 _CHUNK = 256
 
 
@@ -28,15 +31,11 @@ def permute_within_blocks(
         n_permutations: P.
         rng: of the permutations.
     """
-    by_block = np.argsort(blocks, kind="stable")
-    ranks = np.unique(blocks, return_inverse=True)[1].ravel()[by_block]
-    sorted_owners = owners[by_block].astype(np.int8)
+    codes, compact = encode(blocks), owners.astype(np.int8)
     permuted = np.empty((n_permutations, len(owners)), dtype=np.int8)
     for start in range(0, n_permutations, _CHUNK):
         size = min(_CHUNK, n_permutations - start)
-        # Within a block the keys are uniform, and no key leaves its block's unit interval.
-        drawn = np.argsort(ranks + rng.random((size, len(owners))), axis=1)
-        permuted[start : start + size, by_block] = sorted_owners[drawn]
+        permuted[start : start + size] = compact[draw_within_items(codes, size, rng)]
     return permuted
 
 

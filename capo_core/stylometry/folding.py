@@ -16,6 +16,7 @@ from sklearn.model_selection import GroupKFold
 
 from capo_core.errors import CorpusError
 from capo_core.stylometry.controls import shuffle_within_items
+from capo_core.stylometry.design import encode
 from schemas.config import StabilityConfig
 
 ANALYSED_SPLITS = ("train", "validation")
@@ -80,7 +81,7 @@ def read_explanations(corpus: pl.DataFrame) -> Explanations:
     if len(annotators) < 2:
         raise CorpusError(f"stability needs at least two annotators, training and validation have {list(annotators)}")
     owners = np.searchsorted(np.asarray(annotators), rows["annotator_id"].to_numpy().astype(str))
-    items = np.unique(rows["item_id"].to_numpy().astype(str), return_inverse=True)[1].ravel()
+    items = encode(rows["item_id"].to_numpy().astype(str))
     return Explanations(rows, annotators, owners, items)
 
 

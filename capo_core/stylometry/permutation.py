@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from capo_core.errors import CorpusError
+from capo_core.stylometry.controls import draw_within_items
 from capo_core.stylometry.design import (
     RANK_TOLERANCE,
     Crossing,
@@ -119,22 +120,6 @@ def compare_annotators(
         counts = _count_as_extreme(features[np.ix_(rows, columns)], part, n_permutations, np.random.default_rng(seed))
         p_values[columns], p_by_annotator[:, columns] = ((1 + count) / (1 + n_permutations) for count in counts)
     return PermutationTests(annotators, p_values, p_by_annotator, n_permutations)
-
-
-def draw_within_items(items: np.ndarray, n_permutations: int, rng: np.random.Generator) -> np.ndarray:
-    """Return permutations of the rows in which every row stays in its item, [P, n] row indices.
-
-    Args:
-        items: [n] item codes.
-        n_permutations: P.
-        rng: of the permutations, each of an item's orders with equal probability.
-    """
-    rows = np.argsort(items, kind="stable")
-    # Whole part: the item; fraction: the random order in it. Sorting the sums keeps items together.
-    drawn = np.argsort(items[rows] + rng.random((n_permutations, len(items))) / 2, axis=1)
-    permutations = np.empty_like(drawn)
-    permutations[:, rows] = rows[drawn]
-    return permutations
 
 
 def _count_as_extreme(

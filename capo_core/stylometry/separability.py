@@ -102,7 +102,7 @@ def stability_table(
         for measure in list_measures(explanations, strata_of[variant]):
             rows, own_rows = _tabulate(variant, measure, scores, meter, explanations, config.group_sizes)
             table += rows
-            by_annotator += own_rows if measure.condition == "human" else []
+            by_annotator += own_rows
     return _frame(table, STABILITY, "stability"), _frame(by_annotator, STABILITY_BY_ANNOTATOR, "stability by annotator")
 
 
@@ -131,17 +131,18 @@ def _tabulate(
     explanations: Explanations,
     group_sizes: Sequence[int],
 ) -> tuple[list[tuple], list[tuple]]:
-    """Return the rows of one variant and measure, and those by annotator, group size by group size."""
+    """Return the rows of one variant and measure, and (condition human only) those by annotator, size by size."""
     described = (variant.reduction, variant.normalisation, variant.classifier)
     annotators = explanations.annotators
     p_value = None if scores is None else meter.measure_p_value(measure, scores)
     rows, own_rows = [], []
+    told_apart = annotators if measure.condition == "human" else ()
     for size in group_sizes:
         accuracies = None if scores is None else meter.measure_groups(measure, scores, size)
         f = _summarise(accuracies, measure, explanations)
         figures = (f.accuracy, f.ci_low, f.ci_high, p_value, f.n_groups, f.n_items, f.n_repeats)
         rows.append((*described, measure.condition, measure.stratum, size, *figures, 1.0 / len(annotators)))
-        for number, name in enumerate(annotators):
+        for number, name in enumerate(told_apart):
             f = _summarise(accuracies, measure, explanations, number)
             own_rows.append((*described, name, size, f.accuracy, f.ci_low, f.ci_high, f.n_items))
     return rows, own_rows

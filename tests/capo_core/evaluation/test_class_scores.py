@@ -10,8 +10,7 @@ from evaluation_material import QUICK
 from sklearn.metrics import f1_score
 
 from capo_core.evaluation.class_scores import MacroF1Scores, indicate_labels, macro_f1
-from capo_core.evaluation.decision import mean_scores
-from capo_core.evaluation.scores import Draws, Resampling, ScoreName
+from capo_core.evaluation.scores import Draws, Resampling, ScoreName, mean_scores
 from capo_core.statistics.significance import Resamples
 
 NAMES = ("a", "b", "c")

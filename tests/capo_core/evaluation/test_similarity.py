@@ -16,7 +16,7 @@ from capo_core.evaluation.scores import Resampling
 from capo_core.evaluation.similarity import EmbedTokens, bertscore_f1, chrf, cosines, rouge_l, score_similarity
 from capo_core.evaluation.tables import metric_rows, tabulate_metrics
 from capo_core.evaluation.targets import read_held_out, read_responses
-from capo_core.models import load_token_encoder, resolve_model
+from capo_core.models import load_encoder, resolve_model
 from capo_core.stylometry.reduction import Embed
 
 
@@ -264,7 +264,7 @@ def test_token_encoder_gives_the_bundled_models_last_layer_without_special_token
 
     reference = resolve_model(ENCODER_ID, cache_dir=tmp_path)
     texts = ["Women work.", "It says that the women do not work at all", ""]
-    ours = load_token_encoder(reference)(texts)
+    ours = load_encoder(reference).embed_tokens(texts)
     tokenizer, model = (
         kind.from_pretrained(reference.path, local_files_only=True) for kind in (AutoTokenizer, AutoModel)
     )
@@ -277,4 +277,4 @@ def test_token_encoder_gives_the_bundled_models_last_layer_without_special_token
 
 
 def test_token_encoder_of_no_texts_gives_nothing(tmp_path: Path) -> None:
-    assert load_token_encoder(resolve_model(ENCODER_ID, cache_dir=tmp_path))([]) == []
+    assert load_encoder(resolve_model(ENCODER_ID, cache_dir=tmp_path)).embed_tokens([]) == []

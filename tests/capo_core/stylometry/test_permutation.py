@@ -7,7 +7,8 @@ import pytest
 from scipy import stats
 
 from capo_core.errors import CorpusError
-from capo_core.stylometry.permutation import PermutationTests, compare_annotators, draw_within_items
+from capo_core.stylometry.controls import draw_within_items
+from capo_core.stylometry.permutation import PermutationTests, compare_annotators
 
 N_DESIGNS, N_PER_DESIGN = 20, 50
 
