@@ -1,4 +1,4 @@
-"""Attention as plain batched matrix products: fast in bfloat16 on CPU, and able to share one prefix among all rows.
+"""Attention as plain batched matrix products: fast in bfloat16 on CPU, over prefix trees or after a shared prefix.
 
 Registered with transformers under `FOLDED`, like its own implementations.
 
@@ -8,10 +8,14 @@ P keys of the shared prefix, D head dimension.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
+
+from capo_core.tree_attention import TreeBlock, attend_to_tree
 
 FOLDED = "capo_folded"
 """Name of the implementation (`attn_implementation`)."""
@@ -32,6 +36,7 @@ def folded_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     shared_prefix: SharedPrefix | None = None,
+    tree_blocks: Sequence[TreeBlock] | None = None,
     **kwargs: object,
 ) -> tuple[torch.Tensor, None]:
     """Return softmax(Q Kᵀ · scaling + M) V as (B, Q, H, D).
@@ -48,18 +53,23 @@ def folded_attention(
         scaling: usually D^-1/2.
         dropout: on the attention weights.
         shared_prefix: keys and values by layer, or None.
+        tree_blocks: the cut of a single row of prefix trees, which then decides alone who sees whom.
         kwargs: what other implementations take; ignored.
 
     Raises:
-        ValueError: if the mask is missing or boolean, which would be silently wrong.
+        ValueError: if the mask is missing or boolean, which would be silently wrong, or trees are given and dropout.
     """
     n_queries = query.shape[2]
+    query = query * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    if tree_blocks is not None:
+        if dropout:
+            raise ValueError(f"attention over prefix trees has no dropout, got {dropout}")
+        return attend_to_tree(query, key, value, tree_blocks), None
     if attention_mask is None and n_queries > 1:
         raise ValueError("folded attention needs a 4-D mask for more than one query token")
     if attention_mask is not None and not attention_mask.is_floating_point():
         raise ValueError(f"folded attention needs an additive float mask, got {attention_mask.dtype}")
     prefix = shared_prefix[module.layer_idx] if shared_prefix is not None else None  # pyright: ignore[reportArgumentType, reportCallIssue]
-    query = query * (query.shape[-1] ** -0.5 if scaling is None else scaling)
     per_query = query.shape[0] * query.shape[1] * (key.shape[2] + (0 if prefix is None else prefix[0].shape[1]))
     step = n_queries if torch.is_grad_enabled() else max(1, MAX_SCORES // per_query)
     parts = []

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from capo_core.errors import ModelError
-from capo_core.prompts import Message
+from capo_core.prompts import TAG_PREFIX, Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_TAG_LINE = re.compile(r"\nAnnotator: [^\n]*\Z")
-"""The annotator tag closing a user turn, as `prompts.item_text` writes it."""
+_TAGGED = re.compile(rf"(?P<first>\A{TAG_PREFIX} [^\n]*\n)?(?P<item>.*?)(?P<last>\n{TAG_PREFIX} [^\n]*)?\Z", re.DOTALL)
+"""A user turn with the annotator tag that opens or closes it, as `prompts.item_text` writes it."""
 
 _PROBE = "capo-probe"
 
@@ -80,8 +80,8 @@ def encode_fitting_prompt(
 ) -> tuple[list[int], bool]:
     """Return the prompt's tokens, at most `max_tokens`, and whether the item text had to be cut.
 
-    The text of the last turn is cut on its left, where the texts of an item begin; the annotator tag that closes it
-    and the instruction stay whole.
+    The text of the last turn is cut on its left, where the texts of an item begin; the annotator tag that opens or
+    closes it and the instruction stay whole.
 
     Raises:
         ModelError: if instruction and tag alone exceed `max_tokens`.
@@ -90,13 +90,14 @@ def encode_fitting_prompt(
     if len(ids) <= max_tokens:
         return ids, False
     *earlier, last = messages
-    found = _TAG_LINE.search(last["content"])
-    item, tag = (last["content"][: found.start()], found.group()) if found else (last["content"], "")
+    found = _TAGGED.search(last["content"])
+    assert found is not None  # it matches every text
+    opening, item, closing = (found[name] or "" for name in ("first", "item", "last"))
     tokenise: Any = tokenizer
     offsets = tokenise(item, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
     n_cut = len(ids) - max_tokens
     while n_cut < len(offsets):
-        ids = encode_prompt([*earlier, last | {"content": item[offsets[n_cut][0] :] + tag}], tokenizer)
+        ids = encode_prompt([*earlier, last | {"content": opening + item[offsets[n_cut][0] :] + closing}], tokenizer)
         if len(ids) <= max_tokens:
             return ids, True
         n_cut += len(ids) - max_tokens

@@ -18,7 +18,7 @@ from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from capo_core.attention import SharedPrefix
-from capo_core.grouped_layout import TokenGroup, additive, lay_out
+from capo_core.prefix_tree import TokenGroup, TreeBatch, additive, lay_out
 from capo_core.training.logps import head_logps
 
 _PREFIX_STEP = 512
@@ -63,6 +63,7 @@ class ReadPrompts:
     Attributes:
         groups: the tokens; what all openings begin with closes the prompt.
         n_common: how many tokens that is.
+        paths: per prompt and opening the columns of their tokens.
         opening_logps: (B, openings per prompt) log-probabilities summed over the tokens in which openings differ.
         states: (B, L, D) hidden states.
         cache: keys and values of the same tokens.
@@ -70,6 +71,7 @@ class ReadPrompts:
 
     groups: Sequence[TokenGroup]
     n_common: int
+    paths: Sequence[list[int]]
     opening_logps: torch.Tensor
     states: torch.Tensor
     cache: DynamicCache
@@ -79,8 +81,7 @@ class ReadPrompts:
         group = self.groups[prompt]
         if opening is None:
             return list(range(len(group.prompt) - self.n_common))
-        start = len(group.prompt) + sum(len(response) for response in group.responses[:opening])
-        return [*range(len(group.prompt)), *range(start, start + len(group.responses[opening]))]
+        return self.paths[prompt * len(group.responses) + opening]
 
 
 def read_prefix(model: Any, tokens: Sequence[int]) -> SharedPrefix | None:
@@ -126,9 +127,9 @@ def read_prompts(
     states = _forward(model, batch, cache, prefix)
     # In bfloat16 a logit of 16 is rounded to the next eighth, and labels would tie.
     predicting = states.flatten(0, 1)[batch.predictor].float()
-    tokens = head_logps(predicting, model.get_output_embeddings().weight.float(), batch.target)
+    tokens = head_logps(predicting, model.get_output_embeddings().weight.float(), batch.target)[batch.scored]
     logps = tokens.new_zeros(len(batch.n_tokens)).index_add(0, batch.response, tokens)
-    return ReadPrompts(groups, n_common, logps.view(len(groups), -1), states, cache)
+    return ReadPrompts(groups, n_common, batch.paths, logps.view(len(groups), -1), states, cache)
 
 
 def count_common(sequences: Sequence[Sequence[int]]) -> int:
@@ -289,15 +290,15 @@ def _length(prefix: SharedPrefix | None) -> int:
     return 0 if prefix is None else prefix[0][0].shape[1]
 
 
-def _lay_out_for(model: Any, groups: Sequence[TokenGroup], first_position: int) -> Any:
-    return lay_out(groups, model.dtype, first_position=first_position).to(model.device)
+def _lay_out_for(model: Any, groups: Sequence[TokenGroup], first_position: int) -> TreeBatch:
+    return lay_out([[group] for group in groups], first_position=first_position).to(model.device)
 
 
-def _forward(model: Any, batch: Any, cache: DynamicCache, prefix: SharedPrefix | None) -> torch.Tensor:
+def _forward(model: Any, batch: TreeBatch, cache: DynamicCache, prefix: SharedPrefix | None) -> torch.Tensor:
     return model.get_decoder()(
         input_ids=batch.input_ids,
         position_ids=batch.position_ids,
-        attention_mask=batch.attention_mask,
+        attention_mask=batch.attention_mask(model.dtype),
         past_key_values=cache,
         use_cache=True,
         shared_prefix=prefix,

@@ -41,7 +41,7 @@ def load_matrix(path: Path, overrides: Sequence[str] = ()) -> tuple[ExperimentMa
 def expand_arms(matrix: ExperimentMatrix, configs: Sequence[ExperimentConfig]) -> list[Arm]:
     """Return every configuration × layout × pair strategy, in this order of nesting.
 
-    A strategy with `min_validity` is left out for corpora without judgements. Without `capo` among the methods, pairs
+    A strategy that needs judgements is left out for corpora without judgements. Without `capo` among the methods, pairs
     are not used, and every configuration and layout is one arm, of the first strategy that it can have.
 
     Args:
@@ -56,7 +56,7 @@ def expand_arms(matrix: ExperimentMatrix, configs: Sequence[ExperimentConfig]) -
     arms = []
     for config in configs:
         is_judged = config.corpus.format in JUDGED_FORMATS
-        strategies = [pairs for pairs in matrix.pair_strategies if is_judged or pairs.min_validity is None]
+        strategies = [pairs for pairs in matrix.pair_strategies if is_judged or not pairs.needs_judgements]
         for layout in matrix.layouts:
             used = strategies if "capo" in matrix.methods else strategies[:1]
             arms += [Arm(config=_configure(matrix, config, layout, pairs)) for pairs in used]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,7 +23,15 @@ from schemas.config import Decision, GenerationConfig, TaskSpec
 from schemas.frames import GENERATIONS, check_columns
 
 if TYPE_CHECKING:
-    from capo_core.decoding import Continuation, Sampling
+    from capo_core.attention import SharedPrefix
+    from capo_core.row_decoder import Continuation, RowDecoder
+    from capo_core.sampling import Sampling
+
+MAX_CACHED_TOKENS = 2**14
+"""Tokens of rows whose keys and values are held at once, shared openings not counted: some 380 MiB for SmolLM2-135M."""
+
+_TOKENS_PER_PASS = 2048
+"""Tokens of prompts after which a pass of reading them is full."""
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -83,7 +93,9 @@ def generate_responses(
     Raises:
         ModelError: if the model's layers do not allow shared openings, or an item alone exceeds the context.
     """
-    from capo_core.grouped_layout import layout_obstacle
+    import torch
+
+    from capo_core.layout_obstacle import layout_obstacle
 
     obstacle = layout_obstacle(model.config)
     if obstacle is not None:
@@ -92,16 +104,17 @@ def generate_responses(
     limit = model.config.max_position_embeddings - config.max_new_tokens - max(map(len, openings))
     encoded = [_encode(place, request, tokenizer, limit) for place, request in enumerate(requests)]
     _report_dropped(encoded, method, limit)
-    sampling = _sampling(model, tokenizer, config)
+    asked = _Asked(model, openings, _sampling(model, tokenizer, config), config, (seed, method))
     rows: dict[int, list[dict[str, Any]]] = {}
-    for batch, found in _answer(model, encoded, openings, sampling, config, (seed, method)):
-        for request, answer in zip(batch, found, strict=True):
-            rows[request.place] = [
-                _to_row(request, decision, continuation, logprobs, tokenizer, task, openings)
-                | {"method": method, "seed": seed}
-                for decision, continuation, logprobs in answer
-            ]
-        progress(len(rows), len(requests))
+    with torch.inference_mode():
+        for answered in itertools.chain.from_iterable(_answer(asked, family) for family in _families(encoded)):
+            for request, answer in answered:
+                rows[request.place] = [
+                    _to_row(request, decision, continuation, logprobs, tokenizer, task, openings)
+                    | {"method": method, "seed": seed}
+                    for decision, continuation, logprobs in answer
+                ]
+            progress(len(rows), len(requests))
     ordered = [row for place in range(len(requests)) for row in rows[place]]
     return check_columns(pl.DataFrame(ordered, schema=GENERATIONS), GENERATIONS, "generations")
 
@@ -136,7 +149,7 @@ def _report_dropped(encoded: Sequence[_Encoded], method: str, limit: int) -> Non
 
 
 def _sampling(model: Any, tokenizer: Any, config: GenerationConfig) -> Sampling:
-    from capo_core.decoding import Sampling
+    from capo_core.sampling import Sampling
 
     declared = model.generation_config.eos_token_id
     ends = declared if isinstance(declared, list) else [declared]
@@ -152,55 +165,107 @@ _Answer = list[tuple[Decision, "Continuation", list[float] | None]]
 """Per decision the continuation and, for the constrained one, the normalised log-probability of each label."""
 
 
-def _answer(
-    model: Any,
-    encoded: Sequence[_Encoded],
-    openings: list[list[int]],
-    sampling: Sampling,
-    config: GenerationConfig,
-    seed: tuple[int, str],
-) -> Iterator[tuple[list[_Encoded], list[_Answer]]]:
-    """Yield batches of requests with their answers."""
-    import torch
+@dataclass(frozen=True)
+class _Asked:
+    """What all requests of a run have in common."""
 
-    from capo_core.decoding import Row, continue_rows, count_common, read_prefix, read_prompts
+    model: Any
+    openings: list[list[int]]
+    sampling: Sampling
+    config: GenerationConfig
+    seed: tuple[int, str]
 
-    per_batch = max(1, config.batch_size // len(config.decisions))
-    with torch.inference_mode():
-        for family in _families(encoded):
-            n_shared = count_common([request.tokens for request in family])
-            prefix = read_prefix(model, family[0].tokens[:n_shared])
-            for start in range(0, len(family), per_batch):
-                batch = family[start : start + per_batch]
-                read = read_prompts(model, [request.tokens[n_shared:] for request in batch], openings, prefix)
-                logprobs = torch.log_softmax(read.opening_logps.double(), dim=1)
-                best = logprobs.argmax(dim=1).tolist()
-                asked: list[tuple[int, Decision]] = [
-                    (i, decision) for i in range(len(batch)) for decision in config.decisions
-                ]
-                rows = [
-                    Row(
-                        i,
-                        best[i] if decision == "constrained" else None,
-                        _uniforms(batch[i].request, decision, seed, sampling.max_new_tokens),
-                    )
-                    for i, decision in asked
-                ]
-                scores = logprobs.tolist()
-                answers: list[_Answer] = [[] for _ in batch]
-                found = continue_rows(model, read, rows, prefix, sampling)
-                for (i, decision), continuation in zip(asked, found, strict=True):
-                    answers[i].append((decision, continuation, scores[i] if decision == "constrained" else None))
-                yield batch, answers
+
+def _answer(asked: _Asked, family: list[_Encoded]) -> Iterator[list[tuple[_Encoded, _Answer]]]:
+    """Yield requests with a common opening as their answers are complete."""
+    from capo_core.decoding import count_common, read_prefix
+    from capo_core.row_decoder import RowDecoder
+
+    # Each prompt keeps two tokens of its own, which reading without openings needs.
+    tokens = [request.tokens for request in family]
+    n_shared = max(0, min(count_common(tokens), min(map(len, tokens)) - 2))
+    prefix = read_prefix(asked.model, tokens[0][:n_shared])
+    decoder = RowDecoder(asked.model, prefix, asked.sampling)
+    n_each = len(asked.config.decisions)
+    longest = max(map(len, tokens)) - n_shared + asked.sampling.max_new_tokens
+    n_rows = max(n_each, min(asked.config.batch_size, MAX_CACHED_TOKENS // longest))
+    waiting, open_answers = deque(family), []
+    while waiting or open_answers:
+        n_free = (n_rows - decoder.n_active) // n_each
+        # Rows that join have all others copied, so a few do not.
+        if waiting and (n_free >= max(1, n_rows // n_each // 4)):
+            batch = [waiting.popleft() for _ in range(min(n_free, len(waiting)))]
+            open_answers += _begin(asked, decoder, batch, n_shared, prefix)
+        if decoder.n_active:
+            decoder.advance()
+        done = [one for one in open_answers if all(continuation.ended for _, continuation, _ in one[1])]
+        if done:
+            open_answers = [one for one in open_answers if one not in done]
+            yield done
+
+
+def _begin(
+    asked: _Asked, decoder: RowDecoder, batch: list[_Encoded], n_shared: int, prefix: SharedPrefix | None
+) -> list[tuple[_Encoded, _Answer]]:
+    """Read some requests, let their rows join the decoder, and return their answers as they will be."""
+    from capo_core.decoding import read_prompts
+    from capo_core.row_decoder import Row
+
+    decisions = asked.config.decisions
+    openings = asked.openings if "constrained" in decisions else []
+    parts, scores = [], []
+    for chunk in _in_passes(batch, n_shared):
+        read = read_prompts(asked.model, [request.tokens[n_shared:] for request in chunk], openings, prefix)
+        logps = read.opening_logps.double().log_softmax(dim=1).tolist()
+        rows = [
+            Row(
+                i,
+                int(np.argmax(logps[i])) if decision == "constrained" else None,
+                _uniforms(request.request, decision, asked.seed, asked.sampling.max_new_tokens),
+            )
+            for i, request in enumerate(chunk)
+            for decision in decisions
+        ]
+        parts.append((read, rows))
+        scores += logps
+    continuations = itertools.chain.from_iterable(decoder.join(parts))
+    return [
+        (
+            request,
+            [(decision, next(continuations), found if decision == "constrained" else None) for decision in decisions],
+        )
+        for request, found in zip(batch, scores, strict=True)
+    ]
+
+
+def _in_passes(batch: list[_Encoded], n_shared: int) -> Iterator[list[_Encoded]]:
+    """Yield the requests in parts of about `_TOKENS_PER_PASS` own tokens."""
+    part: list[_Encoded] = []
+    n_tokens = 0
+    for request in batch:
+        part.append(request)
+        n_tokens += len(request.tokens) - n_shared
+        if n_tokens >= _TOKENS_PER_PASS:
+            yield part
+            part, n_tokens = [], 0
+    if part:
+        yield part
 
 
 def _families(encoded: Sequence[_Encoded]) -> list[list[_Encoded]]:
-    """Return the requests by what comes before their last turn, each family by length."""
+    """Return the requests by what comes before their last turn, each family by length, items side by side."""
     families: dict[str, list[_Encoded]] = {}
     for request in encoded:
         earlier = list(request.request.prompt[:-1])
         families.setdefault(json.dumps([earlier, request.n_dropped_turns]), []).append(request)
-    return [sorted(family, key=lambda r: (len(r.tokens), r.place)) for family in families.values()]
+    longest: dict[str, int] = {}
+    for request in encoded:
+        item = request.request.item_id
+        longest[item] = max(longest.get(item, 0), len(request.tokens))
+    return [
+        sorted(family, key=lambda r: (longest[r.request.item_id], r.request.item_id, r.place))
+        for family in families.values()
+    ]
 
 
 def _uniforms(request: GenerationRequest, decision: Decision, seed: tuple[int, str], n: int) -> np.ndarray | None:

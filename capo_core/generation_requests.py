@@ -9,8 +9,8 @@ import polars as pl
 
 from capo_core.errors import ConfigError, CorpusError
 from capo_core.generation import GenerationRequest
-from capo_core.prompts import Example, build_prompt
-from schemas.config import GenerationConfig, Method, TaskSpec
+from capo_core.prompts import AnnotatorTag, Example, build_prompt
+from schemas.config import GenerationConfig, Method, TagPosition, TaskSpec
 
 
 def build_requests(
@@ -20,7 +20,7 @@ def build_requests(
     task: TaskSpec,
     config: GenerationConfig,
     *,
-    tagged: bool,
+    tag: TagPosition | None,
     seed: int,
     profile: str | None = None,
 ) -> list[GenerationRequest]:
@@ -36,7 +36,7 @@ def build_requests(
         annotator_id: whom to imitate; None for `zero_shot`.
         task: the task asked.
         config: which split, how many examples.
-        tagged: whether the prompt names the annotator (an adapter shared by several).
+        tag: where the prompt names the annotator (an adapter shared by several), or None.
         seed: draws the examples.
         profile: what the model wrote of the annotator, for `profile` and no other method.
 
@@ -51,12 +51,12 @@ def build_requests(
         )
     items = corpus.filter(pl.col("split") == config.split).unique("item_id").sort("item_id")
     history = _draw_history(corpus, annotator_id, config.n_history, seed) if method == "history" else ()
-    tag = annotator_id if tagged and method in ("sft", "capo") else None
+    named = AnnotatorTag(annotator_id, tag) if tag and annotator_id and method in ("sft", "capo") else None
     return [
         GenerationRequest(
             item_id=item_id,
             annotator_id=annotator_id,
-            prompt=build_prompt(task, text_a, text_b, annotator_tag=tag, history=history, profile=profile),
+            prompt=build_prompt(task, text_a, text_b, tag=named, history=history, profile=profile),
         )
         for item_id, text_a, text_b in items.select("item_id", "text_a", "text_b").iter_rows()
     ]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from capo_core.bundled_models import ENCODER_ID, SMOLLM2_ID, convert_smollm2, find_encoder
-from capo_core.errors import ModelError
+from capo_core.errors import ConfigError, ModelError
 from capo_core.quiet import quiet_libraries
 from schemas.artifacts import ModelRef
 from schemas.config import ModelConfig
@@ -130,21 +131,26 @@ def load_tokenizer(model: ModelRef) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_model(model: ModelRef, dtype: str, device: Device, attention: str) -> PreTrainedModel:
+def load_model(
+    model: ModelRef, dtype: str, device: Device, attention: str, quantization: Literal["none", "nf4"] = "none"
+) -> PreTrainedModel:
     """Return the model in evaluation mode.
 
     Args:
         model: where it is.
-        dtype: float32, bfloat16 or float64.
+        dtype: float32, bfloat16 or float64; of the computation and of what is not quantised.
         device: cpu or cuda.
         attention: `attention.FOLDED` or an implementation of transformers, e.g. sdpa.
+        quantization: nf4 holds the linear layers in 4 bits (QLoRA, arXiv 2305.14314).
 
     Raises:
         ModelError: if transformers cannot load it.
+        ConfigError: if nf4 is asked for without CUDA or without bitsandbytes.
     """
     import torch
     from transformers import AutoModelForCausalLM
 
+    placement = {} if quantization == "none" else _place_in_four_bits(dtype, device)
     try:
         with quiet_libraries():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -153,18 +159,44 @@ def load_model(model: ModelRef, dtype: str, device: Device, attention: str) -> P
                 attn_implementation=attention,
                 local_files_only=True,
                 use_safetensors=True,
+                **placement,
             )
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"{model.id}: cannot be loaded: {error}") from error
-    return loaded.to(device).eval()
+    return (loaded if placement else loaded.to(device)).eval()
+
+
+def _place_in_four_bits(dtype: str, device: Device) -> dict[str, Any]:
+    """Return what transformers needs to quantise while loading: 4-bit NormalFloat, its constants quantised as well.
+
+    What stays unquantised (embeddings, norms, head) keeps `dtype` and is not widened to float32 as PEFT's
+    `prepare_model_for_kbit_training` would do it: the forward pass then is that of the unquantised model.
+    """
+    if device != "cuda":
+        raise ConfigError("model.quantization is nf4, which needs a CUDA device; use none")
+    if find_spec("bitsandbytes") is None:
+        raise ConfigError("model.quantization is nf4, which needs bitsandbytes: pip install bitsandbytes; or use none")
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    settings = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=getattr(torch, dtype),
+    )
+    return {"quantization_config": settings, "device_map": {"": device}}
 
 
 def load_policy(model: ModelRef, config: ModelConfig, adapter_dir: Path | None) -> PreTrainedModel:
     """Return the model for generation, the adapter merged into its weights.
 
+    An adapter trained beside 4-bit weights is merged into the weights they were made from: merged and quantised
+    again, much of it would round away.
+
     Args:
         model: the base model.
-        config: dtype and device.
+        config: dtype and device; its quantization is for training only.
         adapter_dir: folder with `adapter_model.safetensors`, or None for the base model.
 
     Raises:
@@ -184,16 +216,25 @@ def load_policy(model: ModelRef, config: ModelConfig, adapter_dir: Path | None) 
 
 def check_adapter(model: ModelRef, adapter_dir: Path) -> None:
     """Raise ModelError unless the folder holds a safetensors adapter of this base model."""
+    base = read_adapter_settings(adapter_dir).get("base_model_name_or_path")
+    if base != model.id:
+        raise ModelError(
+            f"{adapter_dir}: the adapter belongs to {base}, not to {model.id}; configure the model it was trained on"
+        )
+
+
+def read_adapter_settings(adapter_dir: Path) -> dict[str, Any]:
+    """Return `adapter_config.json` of a folder with an adapter.
+
+    Raises:
+        ModelError: if the folder has no adapter in safetensors.
+    """
     settings = adapter_dir / "adapter_config.json"
     if not settings.is_file() or not (adapter_dir / "adapter_model.safetensors").is_file():
         raise ModelError(
             f"{adapter_dir}: no adapter_config.json and adapter_model.safetensors; train the adapter first"
         )
-    base = json.loads(settings.read_text(encoding="utf-8")).get("base_model_name_or_path")
-    if base != model.id:
-        raise ModelError(
-            f"{adapter_dir}: the adapter belongs to {base}, not to {model.id}; configure the model it was trained on"
-        )
+    return json.loads(settings.read_text(encoding="utf-8"))
 
 
 class Encoder:

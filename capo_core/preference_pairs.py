@@ -6,16 +6,17 @@ valid responses to the same input. Which negatives count is not stated there; `P
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
-from capo_core.errors import ConfigError, CorpusError
-from capo_core.prompts import build_prompt, response_text
+from capo_core.errors import CorpusError
+from capo_core.pair_weights import weigh_pairs
+from capo_core.prompts import AnnotatorTag, build_prompt, response_text
 from capo_core.text import identity_form
-from schemas.config import PairConfig, PairStrategy, TaskSpec
+from capo_core.validity import measure_validity
+from schemas.config import PairConfig, PairStrategy, TagPosition, TaskSpec
 from schemas.frames import DEMONSTRATIONS, MESSAGES, PAIR_DROPS, PREFERENCES, check_columns
 
 if TYPE_CHECKING:
@@ -29,14 +30,16 @@ _SIMILARITY_DECIMALS = 6
 """Cosines that agree to this many decimals are tied: an encoder's rounding varies with what else is in a batch."""
 
 
-def build_demonstrations(corpus: pl.DataFrame, annotator_id: str, task: TaskSpec, *, tagged: bool) -> pl.DataFrame:
+def build_demonstrations(
+    corpus: pl.DataFrame, annotator_id: str, task: TaskSpec, *, tag: TagPosition | None
+) -> pl.DataFrame:
     """Return the target's annotations as conversations to imitate; test never enters.
 
     Args:
         corpus: a `CORPUS` frame.
         annotator_id: the target.
         task: the task asked.
-        tagged: whether the prompt names the annotator, for an adapter shared by several.
+        tag: where the prompt names the annotator, for an adapter shared by several; None names nobody.
 
     Returns:
         `DEMONSTRATIONS` sorted by item_id, label.
@@ -46,7 +49,7 @@ def build_demonstrations(corpus: pl.DataFrame, annotator_id: str, task: TaskSpec
     """
     own = _responses(corpus).filter(pl.col("annotator_id") == _require_annotator(corpus, annotator_id))
     demonstrations = (
-        own.join(_prompts(own, task, annotator_id if tagged else None), on="item_id")
+        own.join(_prompts(own, task, AnnotatorTag(annotator_id, tag) if tag else None), on="item_id")
         .with_columns(_assistant_turn("response").alias("completion"))
         .sort("item_id", "label")
     )
@@ -59,7 +62,7 @@ def build_preferences(
     task: TaskSpec,
     pairs: PairConfig,
     *,
-    tagged: bool,
+    tag: TagPosition | None,
     embed: Embed | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return each of the target's responses preferred over others' to the same item, and the pairs dropped.
@@ -79,10 +82,11 @@ def build_preferences(
         corpus: a `CORPUS` frame.
         annotator_id: the target, author of every chosen response.
         task: the task asked.
-        pairs: the strategy, and `min_validity`: the share of an explanation's second-round judgements (all that there
+        pairs: the strategy; `min_validity`: the share of an explanation's second-round judgements (all that there
             are, the author's own included) that must say it makes sense for it to be rejected. An explanation without
-            judgements is not known to be invalid and is kept.
-        tagged: whether the prompt names the annotator, for an adapter shared by several.
+            judgements is not known to be invalid and is kept; and `weighting`: what a pair counts among those kept for
+            the same chosen response (`pair_weights.weigh_pairs`).
+        tag: where the prompt names the annotator, for an adapter shared by several; None names nobody.
         embed: sentence encoder, n texts to [n, d]; only `nearest` and `farthest` use it.
 
     Returns:
@@ -90,8 +94,8 @@ def build_preferences(
         sorted by item_id, rejected_annotator_id, reason.
 
     Raises:
-        CorpusError: if the corpus has no such annotator.
-        ConfigError: if `min_validity` is set and the corpus holds no judgements.
+        CorpusError: if the corpus has no such annotator, or weights by style find no style feature that varies.
+        ConfigError: if `min_validity` is set, or weights by validity are, and the corpus holds no judgements.
         ValueError: if the strategy needs an encoder and there is none.
     """
     target = pl.col("annotator_id") == _require_annotator(corpus, annotator_id)
@@ -99,12 +103,14 @@ def build_preferences(
     own, others = responses.filter(target), responses.filter(~target)
     joined = _join_pairs(own, others).with_columns(_drop_reason(pairs.strategy).alias("reason"))
     if pairs.min_validity is not None:
-        joined = _drop_invalid(joined, _validity(responses), pairs.min_validity)
+        validity = measure_validity(responses["metadata"], "pairs.min_validity is set", "null")
+        joined = _drop_invalid(joined, validity, pairs.min_validity)
     if pairs.strategy in RANKED_STRATEGIES:
         joined = _keep_one_per_choice(joined, pairs.strategy, embed)
     kept = joined.filter(pl.col("reason").is_null())
+    kept = kept.with_columns(weigh_pairs(kept, pairs, responses))
     preferences = (
-        kept.join(_prompts(kept, task, annotator_id if tagged else None), on="item_id")
+        kept.join(_prompts(kept, task, AnnotatorTag(annotator_id, tag) if tag else None), on="item_id")
         .with_columns(
             _assistant_turn("response").alias("chosen"), _assistant_turn("rejected_response").alias("rejected")
         )
@@ -161,37 +167,10 @@ def _drop_reason(strategy: PairStrategy) -> pl.Expr:
     )
 
 
-def _validity(responses: pl.DataFrame) -> pl.DataFrame:
-    """Return `metadata` and `validity` of every response: the share of its judgements that say it makes sense.
-
-    VariErr's metadata hold `judgments`, a list of objects with `makes_sense`; null where there is none.
-
-    Raises:
-        ConfigError: if no response of the corpus was judged.
-    """
-    metadata = responses["metadata"].unique().sort()
-    shares = [_share_of_sense(text) for text in metadata]
-    if all(share is None for share in shares):
-        raise ConfigError(
-            "pairs.min_validity is set, but no explanation of this corpus carries second-round judgements "
-            "(metadata key 'judgments', as in VariErr's own file); set it to null"
-        )
-    return pl.DataFrame({"rejected_metadata": metadata, "validity": pl.Series(shares, dtype=pl.Float64)})
-
-
-def _share_of_sense(metadata: str) -> float | None:
-    """Return the share of an explanation's judgements that say it makes sense, None where there are none."""
-    content = json.loads(metadata)
-    judgements = content.get("judgments") if isinstance(content, dict) else None
-    verdicts = [one.get("makes_sense") for one in judgements or () if isinstance(one, dict)]
-    given = [verdict for verdict in verdicts if isinstance(verdict, bool)]
-    return sum(given) / len(given) if given else None
-
-
 def _drop_invalid(pairs: pl.DataFrame, validity: pl.DataFrame, min_validity: float) -> pl.DataFrame:
     """Return `pairs` with the reason `judged_invalid` where the rejected explanation's share is below the minimum."""
     is_open = pl.col("reason").is_null() | (pl.col("reason") == "relation_excluded")
-    return pairs.join(validity, on="rejected_metadata", how="left").with_columns(
+    return pairs.join(validity, left_on="rejected_metadata", right_on="metadata", how="left").with_columns(
         pl.when(is_open & (pl.col("validity") < min_validity))
         .then(pl.lit("judged_invalid"))
         .otherwise("reason")
@@ -241,12 +220,11 @@ def _responses(corpus: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _prompts(rows: pl.DataFrame, task: TaskSpec, annotator_tag: str | None) -> pl.DataFrame:
+def _prompts(rows: pl.DataFrame, task: TaskSpec, tag: AnnotatorTag | None) -> pl.DataFrame:
     """Return `item_id` and `prompt` of every item in `rows`."""
     items = rows.select("item_id", "text_a", "text_b").unique("item_id").sort("item_id")
     prompts = [
-        build_prompt(task, text_a, text_b, annotator_tag=annotator_tag)
-        for text_a, text_b in items.select("text_a", "text_b").iter_rows()
+        build_prompt(task, text_a, text_b, tag=tag) for text_a, text_b in items.select("text_a", "text_b").iter_rows()
     ]
     return items.select("item_id", pl.Series("prompt", prompts, dtype=MESSAGES))
 

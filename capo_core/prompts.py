@@ -13,18 +13,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from schemas.config import NominalLabels, TaskSpec
+from schemas.config import NominalLabels, TagPosition, TaskSpec
 
 Message = dict[str, str]
 ParseStatus = Literal["ok", "no_label", "unknown_label", "no_explanation"]
 
 LABEL_PREFIX = "Label:"
 EXPLANATION_PREFIX = "Explanation:"
+TAG_PREFIX = "Annotator:"
 PROFILE_OPENING = "Answer in the place of one particular annotator, who is described here:"
 
 _LABEL_LINE = re.compile(rf"^[ \t]*{LABEL_PREFIX}[ \t]*(?P<label>[^\n]*)$", re.IGNORECASE | re.MULTILINE)
 _EXPLANATION = re.compile(rf"^[ \t]*{EXPLANATION_PREFIX}(?P<text>.*)\Z", re.IGNORECASE | re.MULTILINE | re.DOTALL)
 _SCORE = re.compile(r"[+\-−–]?\d+")
+
+
+@dataclass(frozen=True)
+class AnnotatorTag:
+    """Whose answer a prompt asks for, and whether it says so before or after the item."""
+
+    annotator_id: str
+    position: TagPosition
 
 
 @dataclass(frozen=True)
@@ -58,11 +67,11 @@ def system_text(task: TaskSpec) -> str:
     )
 
 
-def item_text(task: TaskSpec, text_a: str, text_b: str, annotator_tag: str | None = None) -> str:
-    """Return the user turn of one item. An annotator tag comes last, where a shared adapter heeds it most."""
+def item_text(task: TaskSpec, text_a: str, text_b: str, tag: AnnotatorTag | None = None) -> str:
+    """Return the user turn of one item, its first or last line naming the annotator if there is a tag."""
     lines = [f"{task.text_a_name}: {text_a.strip()}", f"{task.text_b_name}: {text_b.strip()}"]
-    if annotator_tag is not None:
-        lines.append(f"Annotator: {annotator_tag}")
+    if tag is not None:
+        lines.insert(0 if tag.position == "first" else len(lines), f"{TAG_PREFIX} {tag.annotator_id}")
     return "\n".join(lines)
 
 
@@ -71,7 +80,7 @@ def build_prompt(
     text_a: str,
     text_b: str,
     *,
-    annotator_tag: str | None = None,
+    tag: AnnotatorTag | None = None,
     history: Sequence[Example] = (),
     profile: str | None = None,
 ) -> list[Message]:
@@ -81,7 +90,7 @@ def build_prompt(
         task: the task asked.
         text_a: first text of the item.
         text_b: second text of the item.
-        annotator_tag: whose answer is wanted, for an adapter shared by several annotators.
+        tag: whose answer is wanted, for an adapter shared by several annotators.
         history: the annotator's own training annotations, oldest first (the in-context history baseline).
         profile: description of the annotator, put below the instruction (the value-profile baseline). An empty one
             describes nobody and leaves the zero-shot prompt.
@@ -93,7 +102,7 @@ def build_prompt(
     for example in history:
         messages.append({"role": "user", "content": item_text(task, example.text_a, example.text_b)})
         messages.append({"role": "assistant", "content": response_text(example.label, example.explanation)})
-    messages.append({"role": "user", "content": item_text(task, text_a, text_b, annotator_tag)})
+    messages.append({"role": "user", "content": item_text(task, text_a, text_b, tag)})
     return messages
 
 

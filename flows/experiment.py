@@ -173,12 +173,12 @@ def _measure_transfer(line: Line, target: Line) -> ArtifactRef:
     for seed in config.seeds:
         for method in ("sft", "capo"):
             for annotator in line.annotators:
-                adapter = line.artifacts.get(f"adapters/{method}/{SHARED if line.tagged else annotator}/{seed}")
+                adapter = line.artifacts.get(f"adapters/{method}/{SHARED if line.is_shared else annotator}/{seed}")
                 if adapter is not None:
                     futures.append(
                         generate_method.submit(
                             corpus, adapter, None, method, annotator, line.base(), config.model, target.config.task,
-                            sampled.narrow(method), line.tagged, seed,
+                            sampled.narrow(method), line.tag, seed,
                         )
                     )  # fmt: skip
     generations = [future.result() for future in futures]

@@ -13,7 +13,7 @@ from prefect.futures import PrefectFuture
 from capo_core.preference_pairs import RANKED_STRATEGIES
 from flows.plan import plan_run
 from schemas.artifacts import ArtifactRef, ModelRef, SourceFile
-from schemas.config import EmbeddingConfig, ExperimentConfig, LocalJudge
+from schemas.config import EmbeddingConfig, ExperimentConfig, LocalJudge, TagPosition
 from tasks.analyze import analyze_agreement, analyze_convergence, analyze_stability, analyze_style
 from tasks.artifact_store import ArtifactStore
 from tasks.evaluate import evaluate_methods
@@ -26,7 +26,7 @@ from tasks.profiles import write_value_profile
 from tasks.report import write_report
 from tasks.retention import compare_with_base, probe_base
 from tasks.sources import find_source, locate_model, secret_id, validation_secret
-from tasks.train import SHARED, train_capo_adapter, train_sft_adapter
+from tasks.train import SHARED, score_reference, train_capo_adapter, train_sft_adapter
 
 Reference = PrefectFuture[ArtifactRef]
 
@@ -43,14 +43,19 @@ class Line:
     _models: dict[tuple[str, str | None], ModelRef] = field(default_factory=dict)
 
     @property
-    def tagged(self) -> bool:
-        """Whether prompts name the annotator, as a shared adapter needs."""
+    def is_shared(self) -> bool:
+        """Whether one adapter serves all annotators."""
         return self.config.adapter.layout == "shared"
+
+    @property
+    def tag(self) -> TagPosition | None:
+        """Where prompts name the annotator, as a shared adapter needs."""
+        return self.config.adapter.tag if self.is_shared else None
 
     @property
     def targets(self) -> list[str]:
         """What is trained for: every annotator, or one shared adapter."""
-        return [SHARED] if self.tagged else self.annotators
+        return [SHARED] if self.is_shared else self.annotators
 
     def model(self, model_id: str, revision: str | None) -> ModelRef:
         """Return a model's location, found once per run."""
@@ -110,11 +115,9 @@ def pair(line: Line) -> None:
     encoder = line.encoder() if config.pairs.strategy in RANKED_STRATEGIES else None
     futures = {}
     for annotator in line.annotators:
-        futures[f"demonstrations/{annotator}"] = select_demonstrations.submit(
-            corpus, annotator, config.task, line.tagged
-        )
+        futures[f"demonstrations/{annotator}"] = select_demonstrations.submit(corpus, annotator, config.task, line.tag)
         futures[f"preferences/{annotator}"] = pair_responses.submit(
-            corpus, annotator, config.task, config.pairs, line.tagged, encoder
+            corpus, annotator, config.task, config.pairs, line.tag, encoder
         )
     for name, future in futures.items():
         line.keep(name, future)
@@ -135,10 +138,17 @@ def train(line: Line) -> None:
             )  # fmt: skip
             futures[f"adapters/sft/{target}/{seed}"] = sft
             if "capo" in config.generation.methods:
+                preferences = [line.artifacts[f"preferences/{name}"] for name in members]
+                about = (target, line.base(), config.model, config.adapter)
+                # TRL's trainer computes a reference of its own.
+                reference = (
+                    score_reference.submit(preferences, sft, *about, config.capo.limits, seed)
+                    if config.capo.trainer == "grouped"
+                    else None
+                )
                 futures[f"adapters/capo/{target}/{seed}"] = train_capo_adapter.submit(
-                    [line.artifacts[f"preferences/{name}"] for name in members],
-                    sft, target, line.base(), config.model, config.adapter, config.capo, seed,
-                )  # fmt: skip
+                    preferences, sft, reference, *about, config.capo, seed
+                )
     for name, future in futures.items():
         line.keep(name, future)
 
@@ -187,12 +197,12 @@ def generate(line: Line) -> None:
     for seed in config.seeds:
         for method in config.generation.methods:
             for annotator in [None] if method == "zero_shot" else line.annotators:
-                target = SHARED if line.tagged else annotator
+                target = SHARED if line.is_shared else annotator
                 adapter = line.artifacts[f"adapters/{method}/{target}/{seed}"] if method in ("sft", "capo") else None
                 profile = line.artifacts[f"profiles/{annotator}/{seed}"] if method == "profile" else None
                 futures[f"generations/{method}/{annotator or 'nobody'}/{seed}"] = generate_method.submit(
                     line.artifacts["corpus"], adapter, profile, method, annotator, line.base(), config.model,
-                    config.task, config.generation.narrow(method), line.tagged, seed,
+                    config.task, config.generation.narrow(method), line.tag, seed,
                 )  # fmt: skip
     for name, future in futures.items():
         line.keep(name, future)

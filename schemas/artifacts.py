@@ -16,6 +16,7 @@ ArtifactKind = Literal[
     "style",
     "demonstrations",
     "preferences",
+    "reference",
     "adapter",
     "value_profile",
     "generations",

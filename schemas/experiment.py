@@ -37,7 +37,7 @@ class ExperimentMatrix(Section):
     pair_strategies: tuple[PairConfig, ...] = Field(
         default=(PairConfig(),),
         min_length=1,
-        description="a strategy's name, or {strategy: …, min_validity: …}, which only corpora with judgements have",
+        description="a strategy's name, or a section `pairs`; what needs judgements only corpora that have them get",
     )
     seeds: tuple[int, ...] = Field(default=(13,), min_length=1)
     transfer: bool = Field(
@@ -99,5 +99,12 @@ class Arm(Section):
 
 
 def name_strategy(pairs: PairConfig) -> str:
-    """Return what results call a pair strategy: its name, with the least validity where one is asked for."""
-    return pairs.strategy if pairs.min_validity is None else f"{pairs.strategy}, validity >= {pairs.min_validity:g}"
+    """Return what results call a pair strategy: its name, then what else it asks of pairs."""
+    parts: list[str] = [pairs.strategy]
+    if pairs.min_validity is not None:
+        parts.append(f"validity >= {pairs.min_validity:g}")
+    if pairs.weighting == "relation":
+        parts.append(f"same label weighs {pairs.same_label_weight:g}")
+    elif pairs.weighting != "uniform":
+        parts.append(f"weighted by {pairs.weighting}")
+    return ", ".join(parts)

@@ -191,6 +191,7 @@ PREFERENCES = {
     "rejected_label": pl.String,
     "relation": pl.String,  # same_label | different_label
     "similarity": pl.Float64,  # cosine of the two explanations' embeddings; null where the strategy needs none
+    "weight": pl.Float64,  # >= 0, mean 1 over the pairs of one chosen response
     "split": pl.String,
     "prompt": MESSAGES,
     "chosen": MESSAGES,
@@ -204,6 +205,12 @@ PAIR_DROPS = {
     "reason": pl.String,  # no_other_annotator | identical_response | relation_excluded | judged_invalid
     # | not_nearest | not_farthest
     "split": pl.String,
+}
+
+REFERENCE = {
+    "sequence_id": pl.String,  # digest of the tokens of prompt and response
+    "n_tokens": pl.Int64,  # of the response
+    "logp": pl.Float64,  # log-probability of the response after the prompt, in nats
 }
 
 TRAINING_LOG = {
@@ -396,7 +403,8 @@ SCHEMA_VERSIONS = {
     "stability": 2,
     "style": 1,
     "demonstrations": 1,
-    "preferences": 2,
+    "preferences": 3,
+    "reference": 1,
     "adapter": 1,
     "value_profile": 1,
     "generations": 1,
@@ -426,6 +434,7 @@ TABLES: dict[str, dict[str, dict]] = {
     },
     "demonstrations": {"data.parquet": DEMONSTRATIONS},
     "preferences": {"data.parquet": PREFERENCES, "drops.parquet": PAIR_DROPS},
+    "reference": {"data.parquet": REFERENCE},
     "adapter": {"training_log.parquet": TRAINING_LOG},
     "value_profile": {"data.parquet": VALUE_PROFILES},
     "generations": {"data.parquet": GENERATIONS},

@@ -6,7 +6,7 @@ from capo_core.generation import generate_responses
 from capo_core.generation_requests import build_requests
 from capo_core.models import load_policy, load_tokenizer
 from schemas.artifacts import ArtifactRef, ModelRef
-from schemas.config import GenerationConfig, Method, ModelConfig, TaskSpec
+from schemas.config import GenerationConfig, Method, ModelConfig, TagPosition, TaskSpec
 from tasks.step import Step, step
 
 
@@ -22,13 +22,13 @@ def generate_method(
     model: ModelConfig,
     task: TaskSpec,
     generation: GenerationConfig,
-    tagged: bool,
+    tag: TagPosition | None,
     seed: int,
 ) -> ArtifactRef:
     """Return a response to every held-out item for each configured decision."""
     requests = build_requests(
         step.read(corpus), method, annotator_id, task, generation,
-        tagged=tagged, seed=seed, profile=step.read(profile)["profile"].item() if profile else None,
+        tag=tag, seed=seed, profile=step.read(profile)["profile"].item() if profile else None,
     )  # fmt: skip
     policy = load_policy(base, model, step.folder(adapter) if adapter else None)
     frame = generate_responses(

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from capo_core.preference_pairs import build_demonstrations, build_preferences
 from schemas.artifacts import ArtifactRef, ModelRef
-from schemas.config import PairConfig, TaskSpec
+from schemas.config import PairConfig, TagPosition, TaskSpec
 from tasks.step import Step, step
 
 
 @step("demonstrations", version=1)
 def select_demonstrations(
-    step: Step, corpus: ArtifactRef, annotator_id: str, task: TaskSpec, tagged: bool
+    step: Step, corpus: ArtifactRef, annotator_id: str, task: TaskSpec, tag: TagPosition | None
 ) -> ArtifactRef:
     """Return the annotator's own responses to training and validation items."""
-    frame = build_demonstrations(step.read(corpus), annotator_id, task, tagged=tagged)
+    frame = build_demonstrations(step.read(corpus), annotator_id, task, tag=tag)
     return step.write("demonstrations", {"data.parquet": frame}, metadata={"annotator_id": annotator_id})
 
 
-@step("preferences", version=2, uses_models=True)
+@step("preferences", version=3, uses_models=True)
 def pair_responses(
     step: Step,
     corpus: ArtifactRef,
     annotator_id: str,
     task: TaskSpec,
     pairs: PairConfig,
-    tagged: bool,
+    tag: TagPosition | None,
     encoder: ModelRef | None = None,
 ) -> ArtifactRef:
     """Return the annotator's responses, each preferred over others' to the same item, and the pairs dropped.
@@ -36,7 +36,7 @@ def pair_responses(
         from capo_core.models import load_encoder
 
         embed = load_encoder(encoder)
-    frame, drops = build_preferences(step.read(corpus), annotator_id, task, pairs, tagged=tagged, embed=embed)
+    frame, drops = build_preferences(step.read(corpus), annotator_id, task, pairs, tag=tag, embed=embed)
     counts = dict(sorted(frame["relation"].value_counts().iter_rows()))
     dropped = dict(sorted(drops["reason"].value_counts().iter_rows()))
     step.logger.info("preferences %s: %s pairs, dropped %s", annotator_id, counts, dropped)

@@ -1,4 +1,4 @@
-"""SFT adapters from demonstrations, CAPO adapters from SFT adapters and preferences."""
+"""SFT adapters from demonstrations; from them and preferences the reference and CAPO adapters."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from functools import partial
 from capo_core.training.capo import train_capo
 from capo_core.training.sft import train_sft
 from schemas.artifacts import ArtifactRef, ModelRef
-from schemas.config import AdapterConfig, CAPOConfig, ModelConfig, SFTConfig
+from schemas.config import AdapterConfig, CAPOConfig, ModelConfig, SFTConfig, TokenLimits
 from tasks.step import Step, step
 
 SHARED = "shared"
 """Target of an adapter that serves every annotator."""
 
 
-@step("train-sft", version=1, uses_models=True)
+@step("train-sft", version=2, uses_models=True)
 def train_sft_adapter(
     step: Step,
     demonstrations: list[ArtifactRef],
@@ -32,11 +32,34 @@ def train_sft_adapter(
     return _store_adapter(step, train, {"method": "sft", "target": target, "seed": seed})
 
 
-@step("train-capo", version=1, uses_models=True)
+@step("reference", version=1, uses_models=True)
+def score_reference(
+    step: Step,
+    preferences: list[ArtifactRef],
+    sft_adapter: ArtifactRef,
+    target: str,
+    base: ModelRef,
+    model: ModelConfig,
+    adapter: AdapterConfig,
+    limits: TokenLimits,
+    seed: int,
+) -> ArtifactRef:
+    """Return the SFT adapter's log-probability of every response of the preferences."""
+    from capo_core.training.reference import compute_reference
+
+    frame = compute_reference(
+        step.read_all(preferences), base, model, adapter, limits,
+        sft_adapter_dir=step.folder(sft_adapter), progress=step.progress,
+    )  # fmt: skip
+    return step.write("reference", {"data.parquet": frame}, metadata={"target": target, "seed": seed})
+
+
+@step("train-capo", version=2, uses_models=True)
 def train_capo_adapter(
     step: Step,
     preferences: list[ArtifactRef],
     sft_adapter: ArtifactRef,
+    reference: ArtifactRef | None,
     target: str,
     base: ModelRef,
     model: ModelConfig,
@@ -53,6 +76,7 @@ def train_capo_adapter(
         adapter,
         capo,
         sft_adapter_dir=step.folder(sft_adapter),
+        reference=step.read(reference) if reference else None,
         seed=seed,
     )
     return _store_adapter(step, train, {"method": "capo", "target": target, "seed": seed})

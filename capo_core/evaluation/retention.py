@@ -110,7 +110,7 @@ def probe_model(
     Raises:
         ModelError: if the model's layers do not allow the grouped layout, or a prompt exceeds the context.
     """
-    from capo_core.grouped_layout import layout_obstacle
+    from capo_core.layout_obstacle import layout_obstacle
 
     obstacle = layout_obstacle(model.config)
     if obstacle is not None:
@@ -149,7 +149,7 @@ def neutral_nll(
     """
     import torch
 
-    from capo_core.grouped_layout import TokenGroup, lay_out
+    from capo_core.prefix_tree import TokenGroup, lay_out
     from capo_core.training.logps import head_logps
 
     groups = []
@@ -162,14 +162,14 @@ def neutral_nll(
     nll: list[float] = []
     with torch.inference_mode():
         for start in range(0, len(groups), batch_size):
-            batch = lay_out(groups[start : start + batch_size], model.dtype).to(model.device)
+            batch = lay_out([[group] for group in groups[start : start + batch_size]]).to(model.device)
             states = model.get_decoder()(
                 input_ids=batch.input_ids,
                 position_ids=batch.position_ids,
-                attention_mask=batch.attention_mask,
+                attention_mask=batch.attention_mask(model.dtype),
                 use_cache=False,
             ).last_hidden_state
-            logps = head_logps(states.flatten(0, 1)[batch.predictor].float(), head, batch.target).double()
+            logps = head_logps(states.flatten(0, 1)[batch.predictor].float(), head, batch.target)[batch.scored].double()
             nll += (-logps.new_zeros(len(batch.n_tokens)).index_add(0, batch.response, logps)).tolist()
     return np.array(nll), np.array([len(group.responses[0]) for group in groups])
 
@@ -177,7 +177,7 @@ def neutral_nll(
 def zero_shot_requests(corpus: pl.DataFrame, split: str, task: TaskSpec) -> list[GenerationRequest]:
     """Return the zero-shot prompt of every item of a split, which names no annotator, by item_id."""
     config = GenerationConfig.model_validate({"split": split})
-    return build_requests(corpus, "zero_shot", None, task, config, tagged=False, seed=0)
+    return build_requests(corpus, "zero_shot", None, task, config, tag=None, seed=0)
 
 
 def zero_shot_decisions(

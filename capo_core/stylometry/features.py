@@ -6,6 +6,10 @@ list. A rate is a count divided by the number of words, undefined (null) without
 divided by characters. White space around an explanation counts only in leading_space and trailing_space. Lists, tagger
 and readability are for English: for other languages leave those features out.
 
+All are measured in one pass (`style_counts`): the counts of each distinct token once, those that depend on the order of
+characters or words by compiled code; here each feature is a formula over the counts. Memory beside the result does not
+grow with the rows.
+
 Parts of speech are those of `syntax`, whose model is packaged. Parse trees are left out: no parser was found that
 ships its model in a package. Readability is our own: textstat downloads a pronouncing dictionary when first used.
 Character n-grams and sentence embeddings are not named features; they are the families that the attribution classifier
@@ -14,17 +18,16 @@ reads (`attribution`).
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
 from capo_core.errors import CorpusError
-from capo_core.stylometry.lexicons import read_lexicon
-from capo_core.stylometry.overlap import join_texts, longest_shared_run
-from capo_core.stylometry.syntax import PARTS_OF_SPEECH, count_parts_of_speech
-from capo_core.text import words
+from capo_core.stylometry.style_counts import count_style
+from capo_core.stylometry.syntax import PARTS_OF_SPEECH
 
 
 class Feature(NamedTuple):
@@ -54,6 +57,14 @@ _LEXICON_FEATURES = {
     "connective_rate": ("connectives", "Words that join by cause, condition, contrast, addition or result"),
 }
 """Rates of words of a list: feature, list, definition."""
+
+_MARK_FEATURES = {
+    "comma_rate": "commas",
+    "full_stop_rate": "full_stops",
+    "quote_rate": "quotes",
+    "parenthesis_rate": "parentheses",
+}
+"""Rates of marks: feature, count."""
 
 FEATURES: tuple[Feature, ...] = (
     Feature("characters", "characters", "Unicode characters, white space around the explanation removed."),
@@ -103,13 +114,9 @@ NAMES = tuple(feature.name for feature in FEATURES)
 REQUIRED = ("explanation", "text_a", "text_b")
 _PASSED_ON = ("item_id", "annotator_id", "label", "explanation")
 
-_LEXICONS = {name: read_lexicon(file) for name, (file, _) in _LEXICON_FEATURES.items()}
-_TOKEN = re.compile(r"(?P<word>[^\W_]+(?:['’][^\W_]+)*)|[^\w\s]|_")
-_SENTENCE_END = re.compile(r"[.!?…]+[\"'”’»)\]]*(?=\s|$)")
-_QUOTED = re.compile(r"(?<!\w)[\"“„«'‘](.+?)[\"”“»'’](?!\w)", re.DOTALL)
-_PUNCTUATION = {"comma": ",", "full_stop": ".", "quote": "\"'“”„‘’‚«»", "parenthesis": "()"}
-_VOWELS = re.compile("[aeiouy]+")
-_SILENT_E = re.compile("(?:[^l]|[aeiouy]l)e$")
+_SCHEMA = dict.fromkeys(NAMES, pl.Float64)
+_SLICE_BYTES = 1 << 21
+"""Text that one thread works on at a time: little enough for its arrays to stay in cache, whatever the rows."""
 
 
 def style_features(annotations: pl.DataFrame) -> pl.DataFrame:
@@ -126,14 +133,10 @@ def style_features(annotations: pl.DataFrame) -> pl.DataFrame:
     Raises:
         CorpusError: if a required column is missing.
     """
-    if missing := [name for name in REQUIRED if name not in annotations.columns]:
-        raise CorpusError(f"style features need the columns {list(REQUIRED)}; {missing} are not there")
-    texts = annotations.select(pl.col(REQUIRED).cast(pl.String))
-    unique = texts.filter(pl.col("explanation").is_not_null()).unique(maintain_order=True)
-    measured = pl.concat([unique, _count_all(unique).select(_expressions())], how="horizontal")
-    joined = texts.join(measured, on=list(REQUIRED), how="left", nulls_equal=True, maintain_order="left")
+    _require_columns(annotations)
     passed_on = annotations.select([name for name in _PASSED_ON if name in annotations.columns])
-    return pl.concat([passed_on, joined.select(NAMES)], how="horizontal")
+    measured = pl.concat([pl.DataFrame(schema=_SCHEMA), *_measure_slices(annotations)], rechunk=False)
+    return pl.concat([passed_on, measured], how="horizontal")
 
 
 def feature_matrix(annotations: pl.DataFrame) -> np.ndarray:
@@ -145,133 +148,64 @@ def feature_matrix(annotations: pl.DataFrame) -> np.ndarray:
     Raises:
         CorpusError: if a required column is missing.
     """
-    return style_features(annotations).select(NAMES).to_numpy().astype(float)
+    _require_columns(annotations)
+    matrix, start = np.empty((len(NAMES), len(annotations))).T, 0
+    for measured in _measure_slices(annotations):
+        matrix[start : start + len(measured)] = measured.to_numpy()
+        start += len(measured)
+    return matrix
 
 
-def count_syllables(word: str) -> int:
-    """Return the syllables of a case-folded English word by its vowels, see reading_ease; at least 1."""
-    runs = len(_VOWELS.findall(word))
-    return max(1, runs - bool(_SILENT_E.search(word)))
+def _require_columns(annotations: pl.DataFrame) -> None:
+    """Raise CorpusError if a required column is missing."""
+    if missing := [name for name in REQUIRED if name not in annotations.columns]:
+        raise CorpusError(f"style features need the columns {list(REQUIRED)}; {missing} are not there")
 
 
-def _count_all(texts: pl.DataFrame) -> pl.DataFrame:
-    """Return the counts that the features are made of, one row for each of the distinct texts."""
-    inputs = {pair: _read_input(*pair) for pair in texts.select("text_a", "text_b").unique().iter_rows()}
-    counts, tokens = [], []
-    for explanation, text_a, text_b in texts.select(REQUIRED).iter_rows():
-        own = [word.replace("’", "'") for word in words(explanation)]
-        tokens.append(_split_tokens(explanation))
-        counts.append(
-            _count_characters(explanation) | _count_words(explanation, own) | _count_copied(own, inputs[text_a, text_b])
-        )
-    tagged = count_parts_of_speech(tokens)
-    return pl.DataFrame([a | b for a, b in zip(counts, tagged, strict=True)], schema=_COUNTS)
+def _measure_slices(annotations: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """Yield the features of slices of the rows in order, measured by as many threads as polars has."""
+    texts = annotations.select(pl.col(REQUIRED).cast(pl.String))
+    if texts.is_empty():
+        return
+    n_bytes = texts.select(pl.sum_horizontal(pl.all().str.len_bytes().sum())).item()
+    rows = max(1, min(len(texts), len(texts) * _SLICE_BYTES // max(n_bytes, 1)))
+    slices = list(texts.iter_slices(rows))
+    n_threads = min(pl.thread_pool_size(), len(slices))
+    if n_threads == 1:
+        yield from map(_measure, slices)
+        return
+    with ThreadPoolExecutor(n_threads) as threads:
+        yield from threads.map(_measure, slices)
+
+
+def _measure(texts: pl.DataFrame) -> pl.DataFrame:
+    """Return the features of one slice."""
+    features = count_style(texts).select(_expressions())
+    if not texts["explanation"].has_nulls():
+        return features
+    return features.select(pl.when(texts["explanation"].is_not_null()).then(pl.all()))
 
 
 def _expressions() -> list[pl.Expr]:
-    """Return each feature as an expression over the counts."""
-    n_words, n_characters = (pl.when(pl.col(name) > 0).then(pl.col(name)) for name in ("words", "characters"))
-    direct = ("characters", "words", "sentences", "copied_run")
-    flags = ("starts_lower_case", "ends_with_full_stop", "leading_space", "trailing_space")
-    by_name = {name: pl.col(name) for name in (*direct, *flags)} | {
+    """Return each feature as an expression over the counts of `style_counts`."""
+    n_words, n_characters, n_letters = (
+        pl.when(pl.col(name) > 0).then(pl.col(name).cast(pl.Float64)) for name in ("words", "characters", "letters")
+    )
+    by_name = {name: pl.col(name) for name in ("characters", "words", "sentences", "copied_run")} | {
         "words_per_sentence": n_words / pl.col("sentences"),
         "word_length": pl.col("word_characters") / n_words,
         "type_token_ratio": pl.col("distinct_words") / n_words,
         "quoted_share": pl.col("quoted_words") / n_words,
         "copied_share": pl.col("copied_words") / n_words,
-        "capital_rate": pl.col("capitals") / pl.when(pl.col("letters") > 0).then(pl.col("letters")),
+        "starts_lower_case": pl.when(pl.col("letters") > 0).then("starts_lower_case"),
+        "capital_rate": pl.col("capitals") / n_letters,
         "digit_rate": pl.col("digits") / n_characters,
+        "other_punctuation_rate": pl.col("other_punctuation") / n_characters,
         "reading_ease": 206.835 - 1.015 * n_words / pl.col("sentences") - 84.6 * pl.col("syllables") / n_words,
     }
-    by_name |= {name: pl.col(name) / n_words for name in _LEXICON_FEATURES}
+    flags = ("ends_with_full_stop", "leading_space", "trailing_space")
+    by_name |= {name: pl.when(pl.col("characters") > 0).then(name) for name in flags}
+    by_name |= {name: pl.col(file) / n_words for name, (file, _) in _LEXICON_FEATURES.items()}
     by_name |= {f"{name}_rate": pl.col(name) / n_words for name in PARTS_OF_SPEECH}
-    by_name |= {f"{name}_rate": pl.col(name) / n_characters for name in (*_PUNCTUATION, "other_punctuation")}
+    by_name |= {name: pl.col(marks) / n_characters for name, marks in _MARK_FEATURES.items()}
     return [by_name[name].cast(pl.Float64).alias(name) for name in NAMES]
-
-
-def _read_input(text_a: str | None, text_b: str | None) -> tuple[frozenset[str], str] | None:
-    """Return the distinct words of an item and its texts joined for `longest_shared_run`; None if one is missing."""
-    if text_a is None or text_b is None:
-        return None
-    both = [[word.replace("’", "'") for word in words(text)] for text in (text_a, text_b)]
-    return frozenset(both[0]) | frozenset(both[1]), join_texts(both)
-
-
-def _count_characters(explanation: str) -> dict[str, int | bool | None]:
-    """Return the counts of characters, and how the explanation begins and ends."""
-    text = explanation.strip()
-    marks = [match.group() for match in _TOKEN.finditer(text) if match["word"] is None]
-    letters = [character for character in text if character.isalpha()]
-    counts: dict[str, int | bool | None] = {
-        kind: sum(mark in members for mark in marks) for kind, members in _PUNCTUATION.items()
-    }
-    n_known = sum(mark in "".join(_PUNCTUATION.values()) for mark in marks)
-    return counts | {
-        "characters": len(text),
-        "other_punctuation": len(marks) - n_known,
-        "letters": len(letters),
-        "capitals": sum(letter.isupper() for letter in letters),
-        "digits": sum(character.isdecimal() for character in text),
-        "starts_lower_case": letters[0].islower() if letters else None,
-        "ends_with_full_stop": text.endswith(".") if text else None,
-        "leading_space": explanation[0].isspace() if text else None,
-        "trailing_space": explanation[-1].isspace() if text else None,
-    }
-
-
-def _count_words(explanation: str, own: list[str]) -> dict[str, int]:
-    """Return the counts of words."""
-    parts = [{word, *_split_contraction(word)} for word in own]
-    listed = {name: sum(not found.isdisjoint(lexicon) for found in parts) for name, lexicon in _LEXICONS.items()}
-    return listed | {
-        "words": len(own),
-        "word_characters": sum(map(len, own)),
-        "distinct_words": len(set(own)),
-        "sentences": sum(bool(words(piece)) for piece in _SENTENCE_END.split(explanation)),
-        "syllables": sum(map(count_syllables, own)),
-        "quoted_words": sum(len(words(quoted)) for quoted in _QUOTED.findall(explanation)),
-    }
-
-
-def _count_copied(own: list[str], read: tuple[frozenset[str], str] | None) -> dict[str, int | None]:
-    """Return how many words stand in the item's texts, and the longest run of them."""
-    if read is None:
-        return {"copied_words": None, "copied_run": None}
-    known, joined = read
-    return {"copied_words": sum(word in known for word in own), "copied_run": longest_shared_run(own, joined)}
-
-
-def _split_contraction(word: str) -> list[str]:
-    """Return the parts of a word with an apostrophe, straight in what is returned: doesn’t -> does n't; it's -> it 's.
-
-    Case is kept; a word without apostrophe is its only part.
-    """
-    word = word.replace("’", "'")
-    if word.lower().endswith("n't") and len(word) > 3:
-        return [word[:-3], word[-3:]]
-    stem, apostrophe, rest = word.partition("'")
-    return [stem, apostrophe + rest] if apostrophe else [word]
-
-
-def _split_tokens(text: str) -> list[str]:
-    """Return words, contractions split, and every other mark, as written."""
-    tokens = []
-    for match in _TOKEN.finditer(text):
-        tokens += [match.group()] if match["word"] is None else _split_contraction(match.group())
-    return tokens
-
-
-_FLAGS = dict.fromkeys(("starts_lower_case", "ends_with_full_stop", "leading_space", "trailing_space"), pl.Boolean)
-_COUNTS = (
-    dict.fromkeys(
-        (
-            *("characters", "words", "word_characters", "distinct_words", "sentences", "syllables", "quoted_words"),
-            *("copied_words", "copied_run", "letters", "capitals", "digits", "other_punctuation"),
-            *_LEXICON_FEATURES,
-            *PARTS_OF_SPEECH,
-            *_PUNCTUATION,
-        ),
-        pl.Int64,
-    )
-    | _FLAGS
-)

@@ -29,6 +29,7 @@ def train_capo(
     config: CAPOConfig,
     *,
     sft_adapter_dir: Path,
+    reference: pl.DataFrame | None = None,
     seed: int,
     output_dir: Path,
     checkpoint_dir: Path | None = None,
@@ -36,9 +37,9 @@ def train_capo(
 ) -> TrainingResult:
     """Train the SFT adapter further on preferences and return the log and counts; the adapter is left in `output_dir`.
 
-    The loss is the mean over groups (one prompt, one chosen response, k rejected) of the mean over the group's pairs
-    of −log σ(β((log π_c − log ref_c) − (log π_r − log ref_r))), plus sft_weight times the mean negative
-    log-likelihood per token of the chosen. The reference is the SFT adapter itself.
+    The loss is the mean over groups (one prompt, one chosen response, k rejected) of a preference loss (`loss.LOSSES`),
+    plus sft_weight times the mean negative log-likelihood per token of the chosen. The reference is the SFT adapter
+    itself. With `rewind` the weights handed on go back that far towards it; the log describes them before.
 
     Args:
         preferences: PREFERENCES frame, of one target annotator or of several.
@@ -47,6 +48,7 @@ def train_capo(
         adapter: LoRA settings; rank and scale must be those of the SFT adapter.
         config: optimisation settings, β and the weight of the anchor.
         sft_adapter_dir: folder of the adapter to start from.
+        reference: of `reference.compute_reference`; None computes it here. TRL computes its own.
         seed: of dropout and order.
         output_dir: holds `adapter_model.safetensors`, `adapter_config.json` and `README.md` afterwards.
         checkpoint_dir: scratch folder from whose checkpoints an interrupted run goes on; the caller's to delete.
@@ -57,11 +59,13 @@ def train_capo(
             finite, or the grouped layout does not hold for this model.
         ModelError: if the model or the SFT adapter cannot be loaded.
     """
-    from capo_core.training.adapters import describe_adapter, open_adapter, save_adapter
+    from capo_core.training.adapters import checkpoint_activations, describe_adapter, open_adapter, save_adapter
     from capo_core.training.checkpoints import run_identity
     from capo_core.training.collate import encode_preferences
     from capo_core.training.log import summarise
+    from capo_core.training.rewinding import rewind_adapter
     from capo_core.training.run import checkpoint_folder, run_trainer, trainer_settings
+    from capo_core.training.trl_reference import dpo_trainer
     from capo_core.versions import library_versions
 
     check_adapter(model, sft_adapter_dir)
@@ -79,41 +83,51 @@ def train_capo(
     )
     with isolated_rng(seed), quiet_libraries(), checkpoint_folder(checkpoint_dir, config) as (folder, save):
         trainable = open_adapter(model, model_config, adapter, sft_adapter_dir, config.trainer)
-        batch_size = config.batch_size if config.trainer == "grouped" else _pairs_per_batch(corpus, config.batch_size)
-        settings = trainer_settings(config, folder=folder, device=device, seed=seed, batch_size=batch_size, save=save)
-        trainer = _prepare(trainable, tokenizer, corpus, config, settings, bf16=model_config.dtype == "bfloat16")
+        if config.gradient_checkpointing:
+            checkpoint_activations(trainable)
+        settings = trainer_settings(
+            config, folder=folder, device=device, seed=seed, batch_size=_batch_size(corpus, config), save=save
+        )
+        if config.trainer == "trl":
+            half = model_config.dtype == "bfloat16"
+            trainer = dpo_trainer(trainable, tokenizer, corpus, config, settings, bf16=half)
+        else:
+            trainer = _prepare(trainable, corpus, config, settings, reference)
         resumed_from = run_trainer(trainer, config, identity, progress=progress)
     annotators = sorted(preferences["annotator_id"].unique())
     card = describe_adapter("capo", model, adapter, config, annotators, seed)
     save_adapter(trainable, output_dir, model.id, card)
+    if config.rewind:
+        rewind_adapter(sft_adapter_dir, output_dir, config.rewind, output_dir)
     return summarise(trainer, corpus, resumed_from)
 
 
 def _prepare(
-    trainable: Any, tokenizer: Any, corpus: EncodedCorpus, config: CAPOConfig, settings: dict[str, Any], *, bf16: bool
+    trainable: Any, corpus: EncodedCorpus, config: CAPOConfig, settings: dict[str, Any], reference: pl.DataFrame | None
 ) -> Any:
-    """Return the configured trainer, its reference taken from the model as it is now."""
-    if config.trainer == "trl":
-        from capo_core.training.trl_reference import dpo_trainer
-
-        return dpo_trainer(trainable, tokenizer, corpus, config, settings, bf16=bf16)
+    """Return the configured trainer; the reference is that of the model as it is now."""
     from capo_core.training.grouped_trainer import grouped_trainer
     from capo_core.training.layout_check import check_layout
     from capo_core.training.objective import Objective
-    from capo_core.training.reference import add_reference_logps, check_start
+    from capo_core.training.reference import add_reference_logps, check_start, score_groups
 
     check_layout(trainable, max(corpus.train, key=lambda group: len(group.responses)))
+    if reference is None:
+        reference = score_groups(trainable, [*corpus.train, *corpus.validation], config.max_tokens_per_pass)
     referenced = replace(
         corpus,
-        train=add_reference_logps(trainable, corpus.train),
-        validation=add_reference_logps(trainable, corpus.validation),
+        train=add_reference_logps(corpus.train, reference),
+        validation=add_reference_logps(corpus.validation, reference),
     )
-    check_start(trainable, referenced.train[: config.batch_size], config.beta)
-    objective = Objective(preference_weight=1.0, sft_weight=config.sft_weight, beta=config.beta)
-    return grouped_trainer(trainable, referenced, objective, settings)
+    check_start(trainable, referenced.train[: config.batch_size], config.max_tokens_per_pass)
+    return grouped_trainer(trainable, referenced, Objective.of(config), config, settings)
 
 
-def _pairs_per_batch(corpus: EncodedCorpus, n_groups: int) -> int:
-    """Return how many pairs `n_groups` groups have on average: TRL counts its batches in pairs."""
+def _batch_size(corpus: EncodedCorpus, config: CAPOConfig) -> int:
+    """Return the trainer's batch size that has `config.batch_size` groups on average: in pairs or in families."""
+    from capo_core.training.batch import families_per_batch, gather_families
+
+    if config.trainer == "grouped":
+        return families_per_batch(gather_families(corpus.train), config.batch_size)
     n_pairs = sum(len(group.rejected) for group in corpus.train)
-    return max(1, round(n_groups * n_pairs / len(corpus.train)))
+    return max(1, round(config.batch_size * n_pairs / len(corpus.train)))

@@ -1,4 +1,4 @@
-"""transformers' Trainer over groups: every token of a group is computed once.
+"""transformers' Trainer over items: every token is computed once.
 
 Checkpoints, the optimiser, the schedule, callbacks and resuming are the Trainer's own.
 """
@@ -13,22 +13,24 @@ import torch
 from transformers import Trainer, TrainingArguments
 
 from capo_core.errors import TrainingError
-from capo_core.training.collate import EncodedCorpus, Part, PreferenceGroup, split_into_parts
-from capo_core.training.logps import can_share_prefix, hidden_dtype
+from capo_core.training.batch import Family, Part, gather_families, split_into_parts
+from capo_core.training.collate import EncodedCorpus
+from capo_core.training.logps import hidden_dtype
 from capo_core.training.objective import Objective, Sums, measure, sum_losses
+from schemas.config import OptimisationConfig
 
 
 class GroupedTrainer(Trainer):
-    """Trains on groups; a batch too long for one pass goes through in parts whose gradients add up."""
+    """Trains on families of groups; a batch too long for one pass goes through in parts whose gradients add up."""
 
-    def __init__(self, *, objective: Objective, **kwargs: Any) -> None:
+    def __init__(self, *, objective: Objective, max_tokens: int, **kwargs: Any) -> None:
         super().__init__(data_collator=self._collate, **kwargs)
         self._objective = objective
+        self._max_tokens = max_tokens
         self._last: dict[str, float] = {}
 
-    def _collate(self, groups: Sequence[PreferenceGroup]) -> dict[str, list[Part]]:
-        share = can_share_prefix(self.model)
-        return {"parts": split_into_parts(groups, hidden_dtype(self.model), share_prefix=share)}
+    def _collate(self, families: Sequence[Family]) -> dict[str, list[Part]]:
+        return {"parts": split_into_parts(families, hidden_dtype(self.model), self._max_tokens)}
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """Add the batch's gradients and return its loss.
@@ -38,10 +40,10 @@ class GroupedTrainer(Trainer):
         """
         model.train()
         parts: list[Part] = inputs["parts"]
-        n_groups, n_tokens = sum(p.n_groups for p in parts), sum(p.n_chosen_tokens for p in parts)
+        n_groups, n_tokens = sum(len(p.groups) for p in parts), sum(p.n_chosen_tokens for p in parts)
         total: Sums | None = None
         for part in parts:
-            sums = sum_losses(model, part.to(self.args.device), self._objective.beta)
+            sums = sum_losses(model, part.to(self.args.device), self._objective)
             self.accelerator.backward(sums.loss(self._objective, n_groups, n_tokens))
             total = sums.detach() if total is None else total + sums.detach()
         assert total is not None
@@ -55,8 +57,9 @@ class GroupedTrainer(Trainer):
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Return and log the validation metrics, each a mean over all groups (or chosen tokens) of the split."""
-        groups: Any = self.eval_dataset
-        metrics = {f"eval_{name}": value for name, value in measure(self.model, groups, self._objective).items()}
+        families: Any = self.eval_dataset
+        parts = split_into_parts(families, hidden_dtype(self.model), self._max_tokens)
+        metrics = {f"eval_{name}": value for name, value in measure(self.model, parts, self._objective).items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -71,7 +74,7 @@ class GroupedTrainer(Trainer):
 
 
 def grouped_trainer(
-    model: Any, corpus: EncodedCorpus, objective: Objective, settings: dict[str, Any]
+    model: Any, corpus: EncodedCorpus, objective: Objective, config: OptimisationConfig, settings: dict[str, Any]
 ) -> GroupedTrainer:
     """Return the trainer of a corpus of groups.
 
@@ -79,13 +82,19 @@ def grouped_trainer(
         model: PEFT model at the start of training.
         corpus: groups, with reference log-probabilities if the objective has preferences.
         objective: what to minimise.
-        settings: from `run.trainer_settings`.
+        config: token budget of a pass.
+        settings: from `run.trainer_settings`; its batch size counts families.
     """
     arguments = TrainingArguments(
         **settings, eval_strategy="epoch" if corpus.validation else "no", remove_unused_columns=False
     )
-    train: Any = corpus.train
-    validation: Any = corpus.validation or None
+    train: Any = gather_families(corpus.train)
+    validation: Any = gather_families(corpus.validation) or None
     return GroupedTrainer(
-        objective=objective, model=model, args=arguments, train_dataset=train, eval_dataset=validation
+        objective=objective,
+        max_tokens=config.max_tokens_per_pass,
+        model=model,
+        args=arguments,
+        train_dataset=train,
+        eval_dataset=validation,
     )

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from capo_core.errors import TrainingError
-from capo_core.grouped_layout import TokenGroup, lay_out, layout_obstacle
+from capo_core.layout_obstacle import layout_obstacle
+from capo_core.prefix_tree import TokenGroup, lay_out
 from capo_core.training.logps import hidden_dtype, score_responses
 
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3, torch.bfloat16: 0.15, torch.float16: 0.05}
@@ -34,7 +35,7 @@ def check_layout(model: Any, group: TokenGroup) -> None:
     model.eval()
     device, dtype = next(model.parameters()).device, hidden_dtype(model)
     with torch.no_grad():
-        grouped = score_responses(model, lay_out([group], dtype).to(device)).responses
+        grouped = score_responses(model, lay_out([[group]]).to(device)).responses
         alone = torch.stack([_score_alone(model, group.prompt, response, device) for response in group.responses])
     n_tokens = sum(len(response) for response in group.responses)
     difference = float((grouped - alone).abs().sum()) / n_tokens

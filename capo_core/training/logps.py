@@ -6,18 +6,17 @@ Notation: N positions, D hidden size, V vocabulary size.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import DynamicCache
 
-from capo_core.attention import FOLDED, SharedPrefix
-from capo_core.grouped_layout import GroupedBatch, TokenGroup, lay_out
+from capo_core.attention import FOLDED
+from capo_core.prefix_tree import TreeBatch
+from capo_core.tree_attention import cut_into_blocks
 
-_LOGITS_AT_ONCE = 2**24
-"""Logits in memory at a time (64 MiB in float32)."""
+_LOGITS_AT_ONCE = 2**22
+"""Logits in memory at a time (16 MiB in float32)."""
 
 
 class _HeadLogProbabilities(torch.autograd.Function):
@@ -70,52 +69,45 @@ class Scores:
     responses: torch.Tensor
 
 
-def score_responses(model: Any, batch: GroupedBatch, prefix: Sequence[int] = ()) -> Scores:
+def score_responses(model: Any, batch: TreeBatch) -> Scores:
     """Return the log-probabilities that a model, with or without adapter, gives the batch's responses.
 
-    Base weights in bfloat16 compute in bfloat16, the adapter's float32 parameters being cast for the products.
+    Base weights in bfloat16 compute in bfloat16, the adapter's float32 parameters being cast for the products. What
+    responses have in common goes through the head once.
 
     Args:
         model: causal language model.
-        batch: tokens after the shared prefix.
-        prefix: opening of all prompts, computed once; gradients flow through its keys and values. Needs a model for
-            which `can_share_prefix` holds.
+        batch: of one row, or several.
     """
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
     with _half_precision(model, causal.dtype, batch.input_ids.device.type):
-        shared = {"shared_prefix": _read_prefix(causal, prefix)} if prefix else {}
         states = causal.get_decoder()(
-            input_ids=batch.input_ids,
-            position_ids=batch.position_ids,
-            attention_mask=batch.attention_mask,
-            use_cache=False,
-            **shared,
+            input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False, **_visibility(causal, batch)
         ).last_hidden_state
     predicting = states.flatten(0, 1)[batch.predictor].to(causal.dtype)
-    tokens = head_logps(predicting, causal.get_output_embeddings().weight, batch.target)
+    tokens = head_logps(predicting, causal.get_output_embeddings().weight, batch.target)[batch.scored]
     summed = tokens.new_zeros(len(batch.n_tokens)).index_add(0, batch.response, tokens)
     return Scores(tokens, summed)
 
 
-def _read_prefix(causal: Any, prefix: Sequence[int]) -> SharedPrefix:
-    """Return the prefix's keys and values by layer, with their graph where gradients are on."""
-    alone = lay_out([TokenGroup(prefix, ())], causal.dtype).to(causal.device)
-    cache = DynamicCache()
-    causal.get_decoder()(
-        input_ids=alone.input_ids,
-        position_ids=alone.position_ids,
-        attention_mask=alone.attention_mask,
-        past_key_values=cache,
-        use_cache=True,
-    )
-    layers: list[Any] = cache.layers
-    return [(layer.keys[0], layer.values[0]) for layer in layers]
+def _visibility(causal: Any, batch: TreeBatch) -> dict[str, Any]:
+    """Return the arguments that tell the model's attention which token sees which."""
+    n_rows, n_columns = batch.end.shape
+    attention = causal.config._attn_implementation
+    if attention == FOLDED and n_rows == 1:
+        # A 4-D mask is taken as it is; the blocks decide, and nothing of the row's length squared is built.
+        blocks = cut_into_blocks(batch.end[0], causal.dtype)
+        return {"attention_mask": blocks[0].mask.new_zeros(1, 1, 1, 1), "tree_blocks": blocks}
+    if attention != "flex_attention":
+        return {"attention_mask": batch.attention_mask(causal.dtype)}
+    from torch.nn.attention.flex_attention import create_block_mask
 
+    end = batch.end
 
-def can_share_prefix(model: Any) -> bool:
-    """Return whether the model's attention takes a shared prefix."""
-    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return causal.config._attn_implementation == FOLDED
+    def sees(row: torch.Tensor, head: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+        return (key <= query) & (query < end[row, key])
+
+    return {"attention_mask": create_block_mask(sees, n_rows, None, n_columns, n_columns, device=end.device)}
 
 
 def hidden_dtype(model: Any) -> torch.dtype:

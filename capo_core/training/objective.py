@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 
-from capo_core.training.collate import Part, PreferenceGroup, split_into_parts
-from capo_core.training.logps import can_share_prefix, hidden_dtype, score_responses
-from capo_core.training.loss import negative_log_likelihood, pair_margins, pair_weights, sigmoid_loss
+from capo_core.training.batch import Part
+from capo_core.training.logps import score_responses
+from capo_core.training.loss import negative_log_likelihood, preference_loss
+from schemas.config import CAPOConfig, PreferenceLoss
 
 
 @dataclass(frozen=True)
 class Objective:
-    """What is minimised: preference_weight · mean over groups of the pair loss + sft_weight · NLL per chosen token."""
+    """What is minimised: the mean over groups of a preference loss (None: none) + sft_weight · NLL per chosen token."""
 
-    preference_weight: float
+    loss: PreferenceLoss | None
     sft_weight: float
     beta: float = 0.1
+    label_smoothing: float = 0.0
+
+    @classmethod
+    def of(cls, config: CAPOConfig) -> Self:
+        """Return the objective a configuration asks for."""
+        return cls(config.loss, config.sft_weight, config.beta, config.label_smoothing)
+
+
+SUPERVISED = Objective(loss=None, sft_weight=1.0)
+"""Supervised fine-tuning: the mean negative log-likelihood per token of the chosen responses."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,9 +49,7 @@ class Sums:
     def loss(self, objective: Objective, n_groups: int, n_chosen_tokens: int) -> torch.Tensor:
         """Return these groups' share of the loss of a batch of `n_groups` with `n_chosen_tokens`."""
         loss = objective.sft_weight * self.nll / n_chosen_tokens
-        if objective.preference_weight:
-            loss = loss + objective.preference_weight * self.preference / n_groups
-        return loss
+        return loss if objective.loss is None else loss + self.preference / n_groups
 
     def detach(self) -> Sums:
         """Return the sums without their graph."""
@@ -54,40 +63,51 @@ class Sums:
     def means(self, objective: Objective) -> dict[str, float]:
         """Return the logged metrics; those of preferences only where there are any."""
         means = {"loss": float(self.loss(objective, self.n_groups, self.n_chosen_tokens))}
-        names = ("chosen_logps", "rejected_logps", "margin", "accuracy") if objective.preference_weight else ()
+        names = () if objective.loss is None else ("chosen_logps", "rejected_logps", "margin", "accuracy")
         return means | {name: float(getattr(self, name)) / self.n_groups for name in names}
 
 
-def sum_losses(model: Any, part: Part, beta: float) -> Sums:
-    """Return the sums of one part: −log σ(β · margin) by group, NLL of the chosen, and what is logged.
+def sum_losses(model: Any, part: Part, objective: Objective) -> Sums:
+    """Return the sums of one part: the preference loss by group, NLL of the chosen, and what is logged.
 
-    `margin` and `accuracy` are those of the implicit rewards β (log π − log ref), averaged over the pairs of a group.
+    `margin` and `accuracy` are those of the implicit rewards β (log π − log ref), averaged over the pairs of a group
+    by their weights.
     """
-    scores = score_responses(model, part.layout, part.prefix)
-    margins = pair_margins(scores.responses, part.reference_logps, part.chosen, part.rejected)
-    weights = pair_weights(part.group, part.n_groups, margins.dtype)
-    logps = scores.responses.detach()
+    scores = score_responses(model, part.layout)
+    logps = scores.responses.detach()[part.place]  # (G, 1 + K)
+    ratios = (scores.responses - part.reference_logps)[part.place]
+    margins = ratios.detach()[:, :1] - ratios.detach()[:, 1:]
+    preference = logps.new_zeros(())
+    if objective.loss is not None:
+        preference = preference_loss(
+            objective.loss,
+            ratios,
+            part.weights,
+            part.layout.n_tokens[part.place],
+            beta=objective.beta,
+            label_smoothing=objective.label_smoothing,
+        ).sum()
     return Sums(
-        preference=sigmoid_loss(margins, beta, part.group, part.n_groups),
+        preference=preference,
         nll=negative_log_likelihood(scores.tokens, part.is_chosen),
-        chosen_logps=logps[part.first].sum(),
-        rejected_logps=(weights * logps[part.rejected]).sum(),
-        margin=(weights * beta * margins.detach()).sum(),
-        accuracy=(weights * (margins.detach() > 0)).sum(),
-        n_groups=part.n_groups,
+        chosen_logps=logps[:, 0].sum(),
+        rejected_logps=(part.weights * logps[:, 1:]).sum(),
+        margin=(part.weights * objective.beta * margins).sum(),
+        accuracy=(part.weights * (margins > 0)).sum(),
+        n_groups=len(part.groups),
         n_chosen_tokens=part.n_chosen_tokens,
     )
 
 
-def measure(model: Any, groups: Sequence[PreferenceGroup], objective: Objective) -> dict[str, float]:
+def measure(model: Any, parts: Iterable[Part], objective: Objective) -> dict[str, float]:
     """Return the metrics of the model over all groups, without gradients and without dropout."""
     was_training = model.training
     model.eval()
-    device, dtype = next(model.parameters()).device, hidden_dtype(model)
+    device = next(model.parameters()).device
     total: Sums | None = None
     with torch.no_grad():
-        for part in split_into_parts(groups, dtype, share_prefix=can_share_prefix(model)):
-            sums = sum_losses(model, part.to(device), objective.beta)
+        for part in parts:
+            sums = sum_losses(model, part.to(device), objective)
             total = sums if total is None else total + sums
     model.train(was_training)
     assert total is not None

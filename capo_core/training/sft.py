@@ -52,7 +52,7 @@ def train_sft(
             for this model.
         ModelError: if the model cannot be loaded.
     """
-    from capo_core.training.adapters import describe_adapter, new_adapter, save_adapter
+    from capo_core.training.adapters import checkpoint_activations, describe_adapter, new_adapter, save_adapter
     from capo_core.training.checkpoints import run_identity
     from capo_core.training.collate import encode_demonstrations
     from capo_core.training.log import summarise
@@ -72,8 +72,10 @@ def train_sft(
     )
     with isolated_rng(seed), quiet_libraries(), checkpoint_folder(checkpoint_dir, config) as (folder, save):
         trainable = new_adapter(model, model_config, adapter, config.trainer)
+        if config.gradient_checkpointing:
+            checkpoint_activations(trainable)
         settings = trainer_settings(
-            config, folder=folder, device=device, seed=seed, batch_size=config.batch_size, save=save
+            config, folder=folder, device=device, seed=seed, batch_size=_batch_size(corpus, config), save=save
         )
         trainer = _prepare(trainable, tokenizer, corpus, config, settings, bf16=model_config.dtype == "bfloat16")
         resumed_from = run_trainer(trainer, config, identity, progress=progress)
@@ -93,7 +95,15 @@ def _prepare(
         return sft_trainer(trainable, tokenizer, corpus, settings, bf16=bf16)
     from capo_core.training.grouped_trainer import grouped_trainer
     from capo_core.training.layout_check import check_layout
-    from capo_core.training.objective import Objective
+    from capo_core.training.objective import SUPERVISED
 
     check_layout(trainable, corpus.train[0])
-    return grouped_trainer(trainable, corpus, Objective(preference_weight=0.0, sft_weight=1.0), settings)
+    return grouped_trainer(trainable, corpus, SUPERVISED, config, settings)
+
+
+def _batch_size(corpus: EncodedCorpus, config: SFTConfig) -> int:
+    """Return the trainer's batch size that has `config.batch_size` responses on average: in rows or in families."""
+    from capo_core.training.batch import families_per_batch, gather_families
+
+    grouped = config.trainer == "grouped"
+    return families_per_batch(gather_families(corpus.train), config.batch_size) if grouped else config.batch_size

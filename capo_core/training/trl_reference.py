@@ -16,6 +16,7 @@ from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
+from capo_core.errors import TrainingError
 from capo_core.training.collate import EncodedCorpus, PreferenceGroup
 from schemas.config import CAPOConfig
 
@@ -31,7 +32,7 @@ class _TokenisedDPOTrainer(DPOTrainer):
 
 
 def sft_trainer(
-    model: Any, tokenizer: Any, corpus: EncodedCorpus, settings: dict[str, Any], *, bf16: bool
+    model: Any, tokenizer: Any, corpus: EncodedCorpus, settings: dict[str, Any], *, bf16: bool, **changes: Any
 ) -> SFTTrainer:
     """Return TRL's SFTTrainer over the corpus's chosen responses, the loss on their tokens alone.
 
@@ -41,16 +42,17 @@ def sft_trainer(
         corpus: groups of tokens.
         settings: from `run.trainer_settings`.
         bf16: mixed precision.
+        changes: of TRL's own settings, e.g. packing.
     """
+    arguments: dict[str, Any] = {
+        **_COMMON,
+        "bf16": bf16,
+        "dataset_kwargs": {"skip_prepare_dataset": not changes.get("packing")},
+        "eval_strategy": "epoch" if corpus.validation else "no",
+    }
     return SFTTrainer(
         model=model,
-        args=SFTConfig(
-            **settings,
-            **_COMMON,
-            bf16=bf16,
-            dataset_kwargs={"skip_prepare_dataset": True},
-            eval_strategy="epoch" if corpus.validation else "no",
-        ),
+        args=SFTConfig(**(arguments | settings | changes)),
         train_dataset=_demonstrations(corpus.train),
         eval_dataset=_demonstrations(corpus.validation) if corpus.validation else None,
         processing_class=tokenizer,
@@ -69,28 +71,38 @@ def dpo_trainer(
         config: β and the weight of the SFT anchor.
         settings: from `run.trainer_settings`.
         bf16: mixed precision.
+
+    Raises:
+        TrainingError: if pairs of a group weigh differently.
     """
-    loss_types, weights = ["sigmoid"], [1.0]
-    if config.sft_weight:
-        loss_types, weights = ["sigmoid", "sft"], [1.0, config.sft_weight]
-    arguments = DPOConfig(
-        **settings,
+    _refuse_uneven_weights(corpus)
+    arguments: dict[str, Any] = {
         **_COMMON,
-        bf16=bf16,
-        eval_strategy="epoch" if corpus.validation else "no",
-        beta=config.beta,
-        loss_type=loss_types,
-        loss_weights=weights,
+        "bf16": bf16,
+        "eval_strategy": "epoch" if corpus.validation else "no",
+        "beta": config.beta,
+        "label_smoothing": config.label_smoothing,
+        "loss_type": [config.loss, "sft"] if config.sft_weight else [config.loss],
+        "loss_weights": [1.0, config.sft_weight] if config.sft_weight else [1.0],
         # Our LoRA dropout is part of the configuration, so TRL must not switch it off.
-        disable_dropout=False,
-    )
+        "disable_dropout": False,
+    }
     return _TokenisedDPOTrainer(
         model=model,
-        args=arguments,
+        args=DPOConfig(**(arguments | settings)),
         train_dataset=_pairs(corpus.train),
         eval_dataset=_pairs(corpus.validation) if corpus.validation else None,
         processing_class=tokenizer,
     )
+
+
+def _refuse_uneven_weights(corpus: EncodedCorpus) -> None:
+    uneven = next((g for g in corpus.train if g.weights and max(g.weights) - min(g.weights) > 1e-9), None)
+    if uneven is not None:
+        raise TrainingError(
+            f"the pairs of {uneven.key} weigh {', '.join(f'{w:.3g}' for w in uneven.weights)}; TRL knows no weights; "
+            "set capo.trainer: grouped, or pairs.weighting: uniform"
+        )
 
 
 def _demonstrations(groups: Sequence[PreferenceGroup]) -> Dataset:

@@ -25,12 +25,13 @@ from tiny_model import (
 )
 
 from capo_core.chat import encode_prompt, encode_response
-from capo_core.decoding import Sampling, count_common, draw, read_prefix, read_prompts
+from capo_core.decoding import count_common, read_prefix, read_prompts
 from capo_core.errors import ModelError
 from capo_core.generation import GenerationRequest, generate_responses
 from capo_core.merging import round_stochastically
 from capo_core.models import load_model, load_policy, load_tokenizer
 from capo_core.prompts import Example, build_prompt, response_opening
+from capo_core.sampling import Sampling, draw
 from capo_core.training.sft import train_sft
 from schemas.artifacts import ModelRef
 from schemas.config import GenerationConfig, ModelConfig, SFTConfig, TaskSpec

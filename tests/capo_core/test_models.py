@@ -19,10 +19,11 @@ from tiny_model import TASK, one_thread, smollm2, tiny
 
 from capo_core.bundled_models import ENCODER_ID, SMOLLM2_ID, _convert, _locked, _package_folder
 from capo_core.chat import encode_prompt, encode_response, end_of_turn_id
-from capo_core.errors import ModelError
-from capo_core.models import choose_device, load_encoder, load_model, load_tokenizer, resolve_model
+from capo_core.errors import ConfigError, ModelError
+from capo_core.models import choose_device, load_encoder, load_model, load_policy, load_tokenizer, resolve_model
 from capo_core.prompts import build_prompt
 from schemas.artifacts import ModelRef
+from schemas.config import ModelConfig
 
 __all__ = ["one_thread", "smollm2", "tiny"]
 
@@ -111,6 +112,20 @@ def test_a_model_transformers_cannot_read_is_an_error(folder: Path, tmp_path: Pa
     (folder / "config.json").write_text(json.dumps(settings | {"model_type": "no_such_architecture"}))
     with pytest.raises(ModelError, match="cannot be loaded"):
         load_model(resolve_model(str(folder), cache_dir=tmp_path), "float32", "cpu", "sdpa")
+
+
+def test_four_bits_need_cuda_and_bitsandbytes(tiny: ModelRef, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=r"model\.quantization is nf4, which needs a CUDA device; use none"):
+        load_model(tiny, "bfloat16", "cpu", "sdpa", "nf4")
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)  # as if not installed
+    with pytest.raises(ConfigError, match="needs bitsandbytes: pip install bitsandbytes; or use none"):
+        load_model(tiny, "bfloat16", "cuda", "sdpa", "nf4")
+
+
+def test_generation_takes_unquantised_weights_whatever_training_took(tiny: ModelRef) -> None:
+    config = ModelConfig(id="tiny", dtype="bfloat16", device="cpu", quantization="nf4")
+    weights = {name: p.dtype for name, p in load_policy(tiny, config, None).named_parameters()}
+    assert set(weights.values()) == {torch.bfloat16}
 
 
 def test_device_is_never_chosen_silently() -> None:

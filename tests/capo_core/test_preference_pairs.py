@@ -10,7 +10,7 @@ from evaluation_material import NLI
 
 from capo_core.errors import CorpusError
 from capo_core.preference_pairs import build_demonstrations, build_preferences
-from capo_core.prompts import build_prompt
+from capo_core.prompts import AnnotatorTag, build_prompt
 from schemas.config import PairConfig, PairStrategy
 from schemas.frames import CORPUS, DEMONSTRATIONS, PAIR_DROPS, PREFERENCES
 
@@ -55,7 +55,7 @@ def corpus() -> pl.DataFrame:
 
 
 def test_demonstrations_are_the_targets_own_responses_outside_test(corpus: pl.DataFrame) -> None:
-    demonstrations = build_demonstrations(corpus, "ada", NLI, tagged=False)
+    demonstrations = build_demonstrations(corpus, "ada", NLI, tag=None)
 
     assert demonstrations.select("item_id", "label", "split").rows() == [
         ("i1", "neutral", "train"),
@@ -72,15 +72,15 @@ def test_demonstrations_are_the_targets_own_responses_outside_test(corpus: pl.Da
 
 
 def test_tagged_prompts_name_the_annotator(corpus: pl.DataFrame) -> None:
-    tagged = build_prompt(NLI, "Context of i1", "Statement of i1", annotator_tag="ada")
+    tagged = build_prompt(NLI, "Context of i1", "Statement of i1", tag=AnnotatorTag("ada", "last"))
 
-    assert build_demonstrations(corpus, "ada", NLI, tagged=True)["prompt"][0].to_list() == tagged
-    preferences, _ = build_preferences(corpus, "ada", NLI, ALL, tagged=True)
+    assert build_demonstrations(corpus, "ada", NLI, tag="last")["prompt"][0].to_list() == tagged
+    preferences, _ = build_preferences(corpus, "ada", NLI, ALL, tag="last")
     assert preferences["prompt"][0].to_list() == tagged
 
 
 def test_every_own_response_is_preferred_over_every_other_persons(corpus: pl.DataFrame) -> None:
-    preferences, drops = build_preferences(corpus, "ada", NLI, ALL, tagged=False)
+    preferences, drops = build_preferences(corpus, "ada", NLI, ALL, tag=None)
 
     columns = ["item_id", "chosen_label", "rejected_annotator_id", "rejected_label", "relation"]
     assert preferences.select(columns).rows() == [
@@ -101,8 +101,30 @@ def test_every_own_response_is_preferred_over_every_other_persons(corpus: pl.Dat
     assert preferences["rejected"][0].to_list() == [
         {"role": "assistant", "content": "Label: neutral\nExplanation: trees"}
     ]
+    assert preferences["weight"].to_list() == [1.0] * 6
     assert dict(preferences.schema) == PREFERENCES
     assert dict(drops.schema) == PAIR_DROPS
+
+
+def test_weights_stand_beside_their_pairs_and_are_the_only_thing_they_change(corpus: pl.DataFrame) -> None:
+    # Kept pairs of i1: ben with the same label, cai with another; of i4: ben twice for each of ada's two, likewise.
+    # Raw .25 and .75, mean .5: weights .5 and 1.5.
+    relation = PairConfig(weighting="relation", same_label_weight=0.25)
+    preferences, drops = build_preferences(corpus, "ada", NLI, relation, tag=None)
+    plain, plain_drops = build_preferences(corpus, "ada", NLI, ALL, tag=None)
+
+    expected = [0.5 if one == "same_label" else 1.5 for one in preferences["relation"]]
+    assert preferences["weight"].to_list() == expected
+    assert set(expected) == {0.5, 1.5}
+    assert preferences.drop("weight").equals(plain.drop("weight"))
+    assert drops.equals(plain_drops)
+
+
+def test_pairs_that_were_dropped_take_no_part_in_the_weights(corpus: pl.DataFrame) -> None:
+    # With different labels only, every choice of ada's has one pair left, which weighs 1 whatever the weighting says.
+    pairs = PairConfig(strategy="different_label", weighting="relation", same_label_weight=0.9)
+    preferences, _ = build_preferences(corpus, "ada", NLI, pairs, tag=None)
+    assert preferences["weight"].to_list() == [1.0] * 3
 
 
 def test_response_the_target_also_gave_under_another_label_is_never_rejected(corpus: pl.DataFrame) -> None:
@@ -112,7 +134,7 @@ def test_response_the_target_also_gave_under_another_label_is_never_rejected(cor
         .then(pl.when(pl.col("label") == "entailment").then(pl.lit("second")).otherwise(pl.lit("new")))
         .otherwise(pl.col("explanation"))
     )
-    preferences, drops = build_preferences(same, "ada", NLI, ALL, tagged=False)
+    preferences, drops = build_preferences(same, "ada", NLI, ALL, tag=None)
 
     assert preferences.filter(pl.col("item_id") == "i4")["rejected_label"].unique().to_list() == ["neutral"]
     assert drops.filter(pl.col("item_id") == "i4")["reason"].to_list() == ["identical_response"] * 2
@@ -120,7 +142,7 @@ def test_response_the_target_also_gave_under_another_label_is_never_rejected(cor
 
 def test_pair_never_joins_an_annotator_with_himself(corpus: pl.DataFrame) -> None:
     for annotator in ("ada", "ben", "cai"):
-        preferences, _ = build_preferences(corpus, annotator, NLI, ALL, tagged=False)
+        preferences, _ = build_preferences(corpus, annotator, NLI, ALL, tag=None)
         assert annotator not in preferences["rejected_annotator_id"]
         assert preferences["annotator_id"].unique().to_list() == [annotator]
 
@@ -129,7 +151,7 @@ def test_pair_never_joins_an_annotator_with_himself(corpus: pl.DataFrame) -> Non
 def test_other_relation_is_dropped_with_its_reason(
     corpus: pl.DataFrame, strategy: PairStrategy, n_kept: int, n_excluded: int
 ) -> None:
-    preferences, drops = build_preferences(corpus, "ada", NLI, PairConfig(strategy=strategy), tagged=False)
+    preferences, drops = build_preferences(corpus, "ada", NLI, PairConfig(strategy=strategy), tag=None)
 
     assert preferences["relation"].to_list() == [strategy] * n_kept
     assert drops.filter(pl.col("reason") == "relation_excluded").height == n_excluded
@@ -137,7 +159,7 @@ def test_other_relation_is_dropped_with_its_reason(
 
 
 def test_test_items_enter_neither_pairs_nor_drops(corpus: pl.DataFrame) -> None:
-    preferences, drops = build_preferences(corpus, "ben", NLI, PairConfig(strategy="same_label"), tagged=False)
+    preferences, drops = build_preferences(corpus, "ben", NLI, PairConfig(strategy="same_label"), tag=None)
 
     assert "i3" not in {*preferences["item_id"], *drops["item_id"]}
     assert "secret" not in str(preferences.to_dicts())
@@ -146,12 +168,12 @@ def test_test_items_enter_neither_pairs_nor_drops(corpus: pl.DataFrame) -> None:
 def test_result_does_not_depend_on_row_order(corpus: pl.DataFrame) -> None:
     shuffled = corpus.sample(fraction=1.0, shuffle=True, seed=5)
 
-    assert build_demonstrations(corpus, "ada", NLI, tagged=False).equals(
-        build_demonstrations(shuffled, "ada", NLI, tagged=False)
+    assert build_demonstrations(corpus, "ada", NLI, tag=None).equals(
+        build_demonstrations(shuffled, "ada", NLI, tag=None)
     )
     for one, other in zip(
-        build_preferences(corpus, "ada", NLI, ALL, tagged=False),
-        build_preferences(shuffled, "ada", NLI, ALL, tagged=False),
+        build_preferences(corpus, "ada", NLI, ALL, tag=None),
+        build_preferences(shuffled, "ada", NLI, ALL, tag=None),
         strict=True,
     ):
         assert one.equals(other)
@@ -159,17 +181,15 @@ def test_result_does_not_depend_on_row_order(corpus: pl.DataFrame) -> None:
 
 def test_unknown_annotator_is_an_error_that_names_the_known(corpus: pl.DataFrame) -> None:
     for build in (
-        lambda: build_demonstrations(corpus, "eve", NLI, tagged=False),
-        lambda: build_preferences(corpus, "eve", NLI, ALL, tagged=False),
+        lambda: build_demonstrations(corpus, "eve", NLI, tag=None),
+        lambda: build_preferences(corpus, "eve", NLI, ALL, tag=None),
     ):
         with pytest.raises(CorpusError, match=r"no annotator 'eve' in the corpus; known are ada, ben, cai"):
             build()
 
 
 def test_nobody_to_compare_with_leaves_typed_empty_pairs(corpus: pl.DataFrame) -> None:
-    preferences, drops = build_preferences(
-        corpus.filter(pl.col("annotator_id") == "ada"), "ada", NLI, ALL, tagged=False
-    )
+    preferences, drops = build_preferences(corpus.filter(pl.col("annotator_id") == "ada"), "ada", NLI, ALL, tag=None)
 
     assert preferences.is_empty()
     assert dict(preferences.schema) == PREFERENCES
@@ -180,8 +200,8 @@ def test_stored_tables_are_the_conversations_that_trl_reads(corpus: pl.DataFrame
     from datasets import Dataset
     from trl.data_utils import is_conversational
 
-    preferences, _ = build_preferences(corpus, "ada", NLI, ALL, tagged=False)
-    demonstrations = build_demonstrations(corpus, "ada", NLI, tagged=False)
+    preferences, _ = build_preferences(corpus, "ada", NLI, ALL, tag=None)
+    demonstrations = build_demonstrations(corpus, "ada", NLI, tag=None)
     for name, frame, turns in (("p", preferences, ("chosen", "rejected")), ("d", demonstrations, ("completion",))):
         frame.write_parquet(tmp_path / f"{name}.parquet")
         dataset = Dataset.from_parquet(str(tmp_path / f"{name}.parquet"), cache_dir=str(tmp_path))

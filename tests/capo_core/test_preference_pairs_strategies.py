@@ -55,7 +55,7 @@ def corpus() -> pl.DataFrame:
 
 
 def _build(corpus: pl.DataFrame, strategy: PairStrategy, annotator: str = "ada") -> tuple[pl.DataFrame, pl.DataFrame]:
-    return build_preferences(corpus, annotator, NLI, PairConfig(strategy=strategy), tagged=False, embed=_embed)
+    return build_preferences(corpus, annotator, NLI, PairConfig(strategy=strategy), tag=None, embed=_embed)
 
 
 CHOICES = ["item_id", "chosen_label", "rejected_annotator_id", "similarity"]
@@ -126,17 +126,17 @@ def test_only_the_ranked_strategies_embed_and_test_text_is_never_embedded(corpus
 
     for strategy in ("all", "same_label", "different_label"):
         pairs = PairConfig(strategy=strategy)
-        preferences, _ = build_preferences(corpus, "ada", NLI, pairs, tagged=False, embed=embed)
+        preferences, _ = build_preferences(corpus, "ada", NLI, pairs, tag=None, embed=embed)
         assert preferences["similarity"].to_list() == [None] * preferences.height
     assert seen == []
-    build_preferences(corpus, "ben", NLI, PairConfig(strategy="nearest"), tagged=False, embed=embed)
+    build_preferences(corpus, "ben", NLI, PairConfig(strategy="nearest"), tag=None, embed=embed)
     assert seen
     assert "unseen" not in seen
 
 
 def test_a_ranked_strategy_without_an_encoder_says_so(corpus: pl.DataFrame) -> None:
     with pytest.raises(ValueError, match="'nearest' compares embeddings"):
-        build_preferences(corpus, "ada", NLI, PairConfig(strategy="nearest"), tagged=False)
+        build_preferences(corpus, "ada", NLI, PairConfig(strategy="nearest"), tag=None)
 
 
 @pytest.mark.parametrize("strategy", ["nearest", "farthest"])
@@ -178,7 +178,7 @@ def judged() -> pl.DataFrame:
 def test_explanations_that_too_few_judged_to_make_sense_are_dropped(
     judged: pl.DataFrame, min_validity: float | None, kept: list[str]
 ) -> None:
-    preferences, drops = build_preferences(judged, "ada", NLI, PairConfig(min_validity=min_validity), tagged=False)
+    preferences, drops = build_preferences(judged, "ada", NLI, PairConfig(min_validity=min_validity), tag=None)
 
     assert sorted(preferences["rejected_annotator_id"]) == kept
     assert set(drops["reason"]) <= {"judged_invalid"}
@@ -187,20 +187,20 @@ def test_explanations_that_too_few_judged_to_make_sense_are_dropped(
 
 def test_validity_comes_before_the_strategy(judged: pl.DataFrame) -> None:
     pairs = PairConfig(strategy="farthest", min_validity=0.5)
-    preferences, drops = build_preferences(judged, "ada", NLI, pairs, tagged=False, embed=_embed)
+    preferences, drops = build_preferences(judged, "ada", NLI, pairs, tag=None, embed=_embed)
     # north east (ben) is judged valid by a quarter only. north, far north and south all lie 90° from east: cai is
     # the first by name.
     assert preferences["rejected_annotator_id"].to_list() == ["cai"]
     assert dict(drops["reason"].value_counts().iter_rows()) == {"judged_invalid": 1, "not_farthest": 3}
     same = PairConfig(strategy="different_label", min_validity=0.5)
-    _, drops = build_preferences(judged, "ada", NLI, same, tagged=False)
+    _, drops = build_preferences(judged, "ada", NLI, same, tag=None)
     reasons = drops.select("rejected_annotator_id", "reason").rows()
     assert reasons == [("ben", "judged_invalid"), ("dov", "relation_excluded"), ("eve", "relation_excluded")]
 
 
 def test_a_corpus_without_judgements_refuses_min_validity(corpus: pl.DataFrame) -> None:
     with pytest.raises(ConfigError, match=r"pairs\.min_validity is set, but no explanation .* set it to null"):
-        build_preferences(corpus, "ada", NLI, PairConfig(min_validity=0.5), tagged=False)
+        build_preferences(corpus, "ada", NLI, PairConfig(min_validity=0.5), tag=None)
 
 
 def test_importing_pairs_loads_no_torch() -> None:
@@ -221,8 +221,8 @@ def test_varierr_explanations_that_most_judged_to_make_no_sense_are_never_reject
 
     corpus = varierr_corpus()
     for person in ("Ann1", "Ann2", "Ann3", "Ann4"):
-        everything, _ = build_preferences(corpus, person, NLI, PairConfig(), tagged=False)
-        valid, drops = build_preferences(corpus, person, NLI, PairConfig(min_validity=0.5), tagged=False)
+        everything, _ = build_preferences(corpus, person, NLI, PairConfig(), tag=None)
+        valid, drops = build_preferences(corpus, person, NLI, PairConfig(min_validity=0.5), tag=None)
         assert _rejected(everything) & invalid, "the file holds such explanations"
         assert not _rejected(valid) & invalid
         assert valid.height == everything.height - drops.filter(pl.col("reason") == "judged_invalid").height

@@ -123,6 +123,7 @@ def preferences(n_train: int = 6, n_validation: int = 2, k: int = 3) -> pl.DataF
                     rejected,
                     "same_label" if chosen == rejected else "different_label",
                     None,
+                    1.0,
                     "train" if i < n_train else "validation",
                     prompt,
                     assistant(response_text(chosen, "w" * (1 + 2 * (i % 3)))),

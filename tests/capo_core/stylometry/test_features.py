@@ -7,9 +7,10 @@ import polars as pl
 import pytest
 
 from capo_core.errors import CorpusError
-from capo_core.stylometry.features import FEATURES, NAMES, count_syllables, feature_matrix, style_features
+from capo_core.stylometry.features import FEATURES, NAMES, feature_matrix, style_features
 from capo_core.stylometry.lexicons import read_lexicon
 from capo_core.stylometry.overlap import join_texts, longest_shared_run
+from capo_core.stylometry.token_counts import count_syllables
 from capo_core.text import words
 
 SENTENCE = 'No, it "just might be" (I think), but it doesn\'t entail 2 sentences. Why?'
@@ -109,7 +110,7 @@ def test_sentences_end_at_marks_before_white_space(text: str, n: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "n"), [("'usually' and \"as if\"", 3), ("the users' work isn't 'so'", 1), ('12" of', 0)]
+    ("text", "n"), [("'usually' and \"as if\"", 3), ("the users' work isn't 'so'", 1), ('12" of', 0), ('"" a"', 1)]
 )
 def test_quoted_words_stand_between_quotation_marks(text: str, n: int) -> None:
     assert measure(text)["quoted_share"] == pytest.approx(n / len(words(text)))

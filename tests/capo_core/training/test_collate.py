@@ -1,100 +1,21 @@
-"""Tables to tokens, tokens to the grouped layout: checked by hand on short sequences."""
+"""Tables to groups of tokens: checked by hand on short texts."""
 
 from __future__ import annotations
 
 import polars as pl
 import pytest
-import torch
 from tiny_model import TASK, assistant, demonstrations, one_thread, preferences, tiny_tokenizer
 
 from capo_core.chat import disarm, encode_fitting_prompt, encode_prompt, encode_response, end_of_turn_id
 from capo_core.errors import ModelError, TrainingError
-from capo_core.grouped_layout import TokenGroup, additive, lay_out, visibility
-from capo_core.prompts import build_prompt, response_text
-from capo_core.training.collate import (
-    PreferenceGroup,
-    encode_demonstrations,
-    encode_preferences,
-    make_part,
-    split_into_parts,
-)
+from capo_core.prompts import AnnotatorTag, build_prompt, response_text
+from capo_core.training.collate import encode_demonstrations, encode_preferences
 from schemas.config import CAPOConfig, SFTConfig
 
 __all__ = ["one_thread"]
 
 TOKENIZER = tiny_tokenizer()
 END = 1
-
-
-def test_layout_of_two_groups_by_hand() -> None:
-    batch = lay_out([TokenGroup([5, 6], [[7, 8], [9]]), TokenGroup([4], [[3]])], torch.float32)
-    assert batch.input_ids.tolist() == [[5, 6, 7, 8, 9], [4, 3, 0, 0, 0]]
-    # positions restart after the prompt: both responses of the first row begin at 2
-    assert batch.position_ids.tolist() == [[0, 1, 2, 3, 2], [0, 1, 0, 0, 0]]
-    assert batch.segment.tolist() == [[0, 0, 1, 1, 2], [0, 1, -1, -1, -1]]
-    # 7 is predicted by 6 (index 1), 8 by 7 (index 2), 9 by 6 again; 3 in the second row by 4 (index 5)
-    assert batch.predictor.tolist() == [1, 2, 1, 5]
-    assert batch.target.tolist() == [7, 8, 9, 3]
-    assert batch.response.tolist() == [0, 0, 1, 2]
-    assert batch.n_tokens.tolist() == [2, 1, 1]
-
-
-def test_a_response_sees_the_prompt_and_itself_only() -> None:
-    segment = torch.tensor([[0, 0, 1, 1, 2, -1, -1]])
-    seen = ["".join(".x"[int(cell)] for cell in row) for row in visibility(segment)[0]]
-    assert seen == [
-        "x......",
-        "xx.....",
-        "xxx....",
-        "xxxx...",
-        "xx..x..",  # the second response: prompt and itself, nothing of the first
-        "xx...x.",  # padding sees itself, so that its row is not empty
-        "xx...xx",
-    ]
-
-
-def test_additive_mask_is_zero_or_the_least_number() -> None:
-    mask = additive(torch.tensor([[[True, False]]]), torch.bfloat16)
-    assert mask.shape == (1, 1, 1, 2)
-    assert mask.flatten().tolist() == [0.0, torch.finfo(torch.bfloat16).min]
-
-
-def test_layout_continues_after_a_shared_prefix() -> None:
-    batch = lay_out([TokenGroup([5], [[7]])], torch.float32, first_position=10)
-    assert batch.position_ids.tolist() == [[10, 11]]
-
-
-@pytest.mark.parametrize("group", [TokenGroup([], [[1]]), TokenGroup([1], [[]])])
-def test_layout_refuses_an_empty_prompt_or_response(group: TokenGroup) -> None:
-    with pytest.raises(ValueError, match="at least one token"):
-        lay_out([group], torch.float32)
-
-
-def test_part_numbers_responses_over_its_groups() -> None:
-    first = PreferenceGroup([5], [(7,), (8, 9), (6,)], ("a",), (1, 2, 1), (-1.0, -2.0, -3.0))
-    second = PreferenceGroup([5], [(7, 7), (8,)], ("b",), (1,), (-4.0, -5.0))
-    part = make_part([first, second], torch.float32)
-    assert part.chosen.tolist() == [0, 0, 0, 3]
-    assert part.rejected.tolist() == [1, 2, 1, 4]  # two annotators answered with the first rejected response
-    assert part.group.tolist() == [0, 0, 0, 1]
-    assert part.first.tolist() == [0, 3]
-    assert part.reference_logps.tolist() == [-1.0, -2.0, -3.0, -4.0, -5.0]
-    # tokens in order: 7 | 8 9 | 6 | 7 7 | 8
-    assert part.is_chosen.tolist() == [True, False, False, False, True, True, False]
-    assert part.n_chosen_tokens == 3
-
-
-def test_parts_hold_every_group_once_within_the_budget() -> None:
-    groups = [PreferenceGroup([9] * n, [(i + 2,)], (str(i),)) for i, n in enumerate([3, 30, 7, 12, 5, 29])]
-    parts = split_into_parts(groups, torch.float32, max_tokens=62)
-    # lengths with the response: 31 30 13 8 6 4. 31 and 30 fill 2 · 31 = 62; 13, 8, 6 and 4 fill 4 · 13 = 52
-    assert [tuple(part.layout.input_ids.shape) for part in parts] == [(2, 31), (4, 13)]
-    assert sorted(part.layout.target.tolist() for part in parts) == [[3, 7], [5, 4, 6, 2]]
-
-
-def test_a_group_beyond_the_budget_has_a_part_of_its_own() -> None:
-    groups = [PreferenceGroup([9] * n, [(2,)], ("k",)) for n in (100, 5)]
-    assert [part.n_groups for part in split_into_parts(groups, torch.float32, max_tokens=50)] == [1, 1]
 
 
 def test_prompt_and_response_are_the_tokens_of_the_chat_template() -> None:
@@ -115,7 +36,7 @@ def test_special_tokens_in_the_data_cannot_end_a_turn() -> None:
 
 
 def test_long_item_text_is_cut_on_the_left_and_the_tag_stays() -> None:
-    prompt = build_prompt(TASK, "x" * 500, "the end", annotator_tag="ann7")
+    prompt = build_prompt(TASK, "x" * 500, "the end", tag=AnnotatorTag("ann7", "last"))
     whole = encode_prompt(prompt, TOKENIZER)
     ids, cut = encode_fitting_prompt(prompt, TOKENIZER, len(whole) - 300)
     assert cut
@@ -134,7 +55,7 @@ def test_a_prompt_that_fits_is_left_alone() -> None:
 
 def test_a_limit_below_the_instruction_is_an_error() -> None:
     with pytest.raises(ModelError, match="max_prompt_tokens = 40"):
-        encode_fitting_prompt(build_prompt(TASK, "x" * 500, "b", annotator_tag="ann7"), TOKENIZER, 40)
+        encode_fitting_prompt(build_prompt(TASK, "x" * 500, "b", tag=AnnotatorTag("ann7", "last")), TOKENIZER, 40)
 
 
 def test_rows_of_one_chosen_response_are_one_group() -> None:
@@ -142,6 +63,7 @@ def test_rows_of_one_chosen_response_are_one_group() -> None:
     assert [group.key for group in corpus.train] == [(f"item{i}", "ann1", TASK.labels.names[i]) for i in range(3)]
     assert len(corpus.validation) == 1
     assert [len(group.rejected) for group in corpus.train] == [3, 3, 3]
+    assert [group.weights for group in corpus.train] == [(1 / 3, 1 / 3, 1 / 3)] * 3
     assert all(response[-1] == END for group in corpus.train for response in group.responses)
 
 
@@ -161,6 +83,12 @@ def test_a_rejected_response_equal_to_the_chosen_points_at_it() -> None:
     equal = pl.Series([frame["chosen"][0].to_list(), frame["rejected"][1].to_list()], dtype=frame.schema["rejected"])
     (group,) = encode_preferences(frame.with_columns(rejected=equal), TOKENIZER, CAPOConfig()).train
     assert group.rejected == (0, 1)
+
+
+def test_weights_of_pairs_become_shares_of_their_group() -> None:
+    frame = preferences(n_train=1, n_validation=0, k=3).with_columns(weight=pl.Series([0.0, 0.75, 2.25]))
+    (group,) = encode_preferences(frame, TOKENIZER, CAPOConfig()).train
+    assert group.weights == (0.0, 0.25, 0.75)
 
 
 def test_groups_do_not_depend_on_the_order_of_rows() -> None:

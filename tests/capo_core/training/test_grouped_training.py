@@ -1,4 +1,4 @@
-"""The grouped layout gives the log-probabilities, losses and gradients of responses taken one by one."""
+"""Prefix trees give the log-probabilities, losses and gradients of responses taken one by one."""
 
 from __future__ import annotations
 
@@ -28,17 +28,20 @@ from transformers.masking_utils import eager_mask
 
 from capo_core.attention import FOLDED, folded_attention
 from capo_core.errors import TrainingError
-from capo_core.grouped_layout import TokenGroup, lay_out, layout_obstacle, visibility
-from capo_core.training.collate import PreferenceGroup, common_opening, make_part, split_into_parts
+from capo_core.layout_obstacle import layout_obstacle
+from capo_core.prefix_tree import TokenGroup, count_columns, lay_out, visibility
+from capo_core.training.batch import Part, gather_families, split_into_parts
+from capo_core.training.collate import PreferenceGroup
 from capo_core.training.grouped_trainer import sum_losses
 from capo_core.training.layout_check import check_layout
 from capo_core.training.logps import head_logps, score_responses
 from capo_core.training.objective import Objective, measure
-from capo_core.training.reference import add_reference_logps, check_start
+from capo_core.training.reference import add_reference_logps, check_start, score_groups
 
 __all__ = ["one_thread"]
 
-CAPO = Objective(preference_weight=1.0, sft_weight=0.2, beta=0.1)
+CAPO = Objective(loss="sigmoid", sft_weight=0.2, beta=0.1)
+BUDGET = 10_000
 
 
 def make_model(dtype: torch.dtype = torch.float64, attention: str = FOLDED, family: str = "llama") -> Any:
@@ -87,9 +90,11 @@ def make_groups(seed: int = 0) -> list[PreferenceGroup]:
     for k in range(1, 8):
         responses = [tokens(1 + (3 * j + k) % 9) for j in range(k + 1)]
         references = tuple((-5.0 * torch.rand(k + 1, generator=rng)).tolist())
-        groups.append(PreferenceGroup(tokens(4 + 3 * k), responses, (str(k),), tuple(range(1, k + 1)), references))
+        groups.append(
+            PreferenceGroup(tokens(4 + 3 * k), responses, (str(k),), tuple(range(1, k + 1)), (1 / k,) * k, references)
+        )
     # answered alike by two annotators, and once like the chosen
-    groups.append(PreferenceGroup(tokens(9), [tokens(1), tokens(6)], ("equal",), (1, 0, 1), (-2.0, -3.0)))
+    groups.append(PreferenceGroup(tokens(9), [tokens(1), tokens(6)], ("equal",), (1, 0, 1), (1 / 3,) * 3, (-2.0, -3.0)))
     return groups
 
 
@@ -115,10 +120,23 @@ def pairwise_loss(model: Any, groups: list[PreferenceGroup], beta: float, sft_we
     return preference / len(groups) + sft_weight * nll / n_tokens
 
 
-def grouped_loss(model: Any, groups: list[PreferenceGroup], max_tokens: int = 10_000) -> torch.Tensor:
-    parts = split_into_parts(groups, model.get_base_model().dtype, max_tokens)
+def lay_out_apart(groups: list[PreferenceGroup]) -> Any:
+    """Return the groups in a row each."""
+    return lay_out([[group] for group in groups])
+
+
+def in_parts(groups: list[PreferenceGroup], dtype: torch.dtype, max_tokens: int = BUDGET) -> list[Part]:
+    return split_into_parts(gather_families(groups), dtype, max_tokens)
+
+
+def with_references(model: Any, groups: list[PreferenceGroup]) -> list[PreferenceGroup]:
+    return add_reference_logps(groups, score_groups(model, groups, BUDGET))
+
+
+def grouped_loss(model: Any, groups: list[PreferenceGroup], max_tokens: int = BUDGET) -> torch.Tensor:
+    parts = in_parts(groups, model.get_base_model().dtype, max_tokens)
     n_tokens = sum(part.n_chosen_tokens for part in parts)
-    return torch.stack([sum_losses(model, p, CAPO.beta).loss(CAPO, len(groups), n_tokens) for p in parts]).sum()
+    return torch.stack([sum_losses(model, p, CAPO).loss(CAPO, len(groups), n_tokens) for p in parts]).sum()
 
 
 def gradients(model: Any, loss: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -132,7 +150,7 @@ def gradients(model: Any, loss: torch.Tensor) -> dict[str, torch.Tensor]:
 def test_log_probabilities_equal_those_of_each_response_alone(attention: str, tolerance: float, family: str) -> None:
     # eager attention takes its softmax in float32 even in a float64 model
     model, groups = make_model(attention=attention, family=family), make_groups()
-    scores = score_responses(model, lay_out(groups, torch.float64))
+    scores = score_responses(model, lay_out_apart(groups))
     alone = [token_logps_alone(model, g.prompt, r) for g in groups for r in g.responses]
     assert torch.allclose(scores.tokens, torch.cat(alone), atol=tolerance, rtol=0)
     summed = torch.stack([logps.sum() for logps in alone])
@@ -161,33 +179,37 @@ def test_loss_and_gradients_equal_the_pairwise_ones_in_float32() -> None:
 def test_parts_add_up_to_the_gradient_of_the_whole_batch() -> None:
     model, groups = make_model(), make_groups()
     whole, split = gradients(model, grouped_loss(model, groups)), gradients(model, grouped_loss(model, groups, 60))
-    assert len(split_into_parts(groups, torch.float64, 60)) > 2
+    assert len(in_parts(groups, torch.float64, 60)) > 2
     for name in whole:
         assert torch.allclose(whole[name], split[name], atol=1e-12), name
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen3"])
-def test_a_shared_opening_computed_once_changes_neither_loss_nor_gradients(family: str) -> None:
+def test_an_opening_shared_by_all_prompts_is_computed_once_and_changes_nothing(family: str) -> None:
     model = make_model(family=family)
     opening = [(5 * i) % 250 + 2 for i in range(20)]
     groups = [replace(group, prompt=[*opening, *group.prompt]) for group in make_groups()]
-    shared = split_into_parts(groups, torch.float64, 10_000, share_prefix=True)
-    assert [list(part.prefix) for part in shared] == [opening]
-    assert shared[0].layout.input_ids.shape[1] == max(group.n_tokens for group in groups) - 20
-    n_tokens = shared[0].n_chosen_tokens
-    ours = sum_losses(model, shared[0], CAPO.beta).loss(CAPO, len(groups), n_tokens)
-    theirs = pairwise_loss(model, groups, CAPO.beta, CAPO.sft_weight)
+    (part,) = in_parts(groups, torch.float64)
+    assert part.layout.input_ids.numel() == 20 + sum(count_columns([group]) - 20 for group in groups)
+    compare_with_pairwise(model, groups)
+
+
+@pytest.mark.parametrize("attention", [FOLDED, "sdpa"])
+def test_an_item_asked_of_several_annotators_is_computed_once_and_changes_nothing(attention: str) -> None:
+    model = make_model(attention=attention)
+    item = [(7 * i) % 250 + 2 for i in range(30)]
+    groups = [replace(group, prompt=[*item, 100 + i, 7], key=("item", str(i))) for i, group in enumerate(make_groups())]
+    (part,) = in_parts(groups, torch.float64)
+    assert part.layout.input_ids.numel() == 30 + sum(count_columns([group]) - 30 for group in groups)
+    compare_with_pairwise(model, groups)
+
+
+def compare_with_pairwise(model: Any, groups: list[PreferenceGroup]) -> None:
+    ours, theirs = grouped_loss(model, groups), pairwise_loss(model, groups, CAPO.beta, CAPO.sft_weight)
     assert abs(float(ours.detach() - theirs.detach())) < 1e-10
     expected, found = gradients(model, theirs), gradients(model, ours)
     for name, gradient in expected.items():
         assert torch.allclose(found[name], gradient, atol=1e-10, rtol=1e-10), name
-
-
-def test_an_opening_is_shared_only_if_worth_it_and_never_a_whole_prompt() -> None:
-    long = list(range(2, 42))
-    assert common_opening([long, long]) == tuple(long[:-1])
-    assert common_opening([[*long[:20], 99], [*long[:20], 98, 97]]) == tuple(long[:20])
-    assert common_opening([[*long[:15], 99], [*long[:15], 98]]) == ()
 
 
 @settings(max_examples=25, deadline=None)
@@ -204,8 +226,8 @@ def test_no_response_influences_another(lengths: list[int], changed: int, token:
     changed %= len(responses)
     other = [list(response) for response in responses]
     other[changed] = [token, *other[changed], token]
-    before = score_responses(model, lay_out([TokenGroup(prompt, responses)], torch.float64)).responses
-    after = score_responses(model, lay_out([TokenGroup(prompt, other)], torch.float64)).responses
+    before = score_responses(model, lay_out([[TokenGroup(prompt, responses)]])).responses
+    after = score_responses(model, lay_out([[TokenGroup(prompt, other)]])).responses
     kept = [i for i in range(len(responses)) if i != changed]
     assert torch.allclose(before[kept], after[kept], atol=1e-12, rtol=0)
 
@@ -228,16 +250,16 @@ def test_order_of_rejected_responses_does_not_change_the_loss() -> None:
 
 def test_padding_changes_nothing_and_is_never_nan() -> None:
     model, groups = make_model(), make_groups()
-    short = min(groups, key=lambda g: g.n_tokens)
-    alone = score_responses(model, lay_out([short], torch.float64)).responses
-    padded = score_responses(model, lay_out([short, max(groups, key=lambda g: g.n_tokens)], torch.float64)).responses
+    short, long = (pick(groups, key=lambda g: count_columns([g])) for pick in (min, max))
+    alone = score_responses(model, lay_out_apart([short])).responses
+    padded = score_responses(model, lay_out_apart([short, long])).responses
     assert torch.allclose(alone, padded[: len(alone)], atol=1e-12, rtol=0)
     assert torch.isfinite(padded).all()
 
 
 def test_without_rejected_responses_the_loss_is_the_anchor_alone() -> None:
     model = make_model()
-    bare = [replace(g, responses=g.responses[:1], rejected=(), reference_logps=()) for g in make_groups()]
+    bare = [replace(g, responses=g.responses[:1], rejected=(), weights=(), reference_logps=()) for g in make_groups()]
     n_tokens = sum(len(group.responses[0]) for group in bare)
     expected = -sum(float(token_logps_alone(model, g.prompt, g.responses[0]).sum()) for g in bare) / n_tokens
     assert float(grouped_loss(model, bare).detach()) == pytest.approx(0.2 * expected, abs=1e-10)
@@ -247,9 +269,9 @@ def test_bfloat16_base_with_float32_adapter_stays_close_and_trains_the_adapter()
     half, full, groups = make_model(torch.bfloat16), make_model(torch.float32), make_groups()
     assert half.get_base_model().dtype == torch.bfloat16
     assert {p.dtype for n, p in half.named_parameters() if "lora_" in n} == {torch.float32}
-    ours = score_responses(half, lay_out(groups, torch.bfloat16))
+    ours = score_responses(half, lay_out_apart(groups))
     assert ours.tokens.dtype == torch.float32
-    exact = score_responses(full, lay_out(groups, torch.float32))
+    exact = score_responses(full, lay_out_apart(groups))
     assert float((ours.tokens - exact.tokens).abs().mean()) < 0.1
     found = gradients(half, grouped_loss(half, groups))
     assert {gradient.dtype for gradient in found.values()} == {torch.float32}
@@ -270,7 +292,7 @@ def test_folded_attention_refuses_masks_that_would_be_silently_wrong() -> None:
     module = torch.nn.Module()
     query, key = torch.randn(1, 4, 3, 8), torch.randn(1, 2, 3, 8)
     with pytest.raises(ValueError, match="additive float mask"):
-        folded_attention(module, query, key, key, visibility(torch.tensor([[0, 1, 2]]))[:, None])
+        folded_attention(module, query, key, key, visibility(torch.tensor([[3, 3, 3]]))[:, None])
     with pytest.raises(ValueError, match="4-D mask"):
         folded_attention(module, query, key, key, None)
 
@@ -331,26 +353,26 @@ def test_a_model_that_ignores_the_mask_is_found_out() -> None:
 
 def test_reference_equals_the_policy_before_the_first_step() -> None:
     model = make_model(torch.float32)
-    groups = add_reference_logps(model, make_groups())
-    figures = measure(model, groups, replace(CAPO, sft_weight=0.0))
+    groups = with_references(model, make_groups())
+    figures = measure(model, in_parts(groups, model.get_base_model().dtype), replace(CAPO, sft_weight=0.0))
     assert figures["loss"] == pytest.approx(0.693147, abs=1e-5)
     assert figures["margin"] == pytest.approx(0.0, abs=1e-5)
-    check_start(model, groups, CAPO.beta)
+    check_start(model, groups, BUDGET)
 
 
 def test_a_reference_of_another_adapter_stops_training() -> None:
     model = make_model(torch.float32)
-    groups = add_reference_logps(model, make_groups())
+    groups = with_references(model, make_groups())
     for parameter in (p for n, p in model.named_parameters() if "lora_B" in n):
         parameter.data.zero_()
     with pytest.raises(TrainingError, match=r"instead of log 2"):
-        check_start(model, groups, CAPO.beta)
+        check_start(model, groups, BUDGET)
 
 
 def test_measured_figures_are_means_over_groups_of_means_over_pairs() -> None:
     model = make_model()
     groups = make_groups()[:3]  # 1, 2 and 3 rejected
-    figures = measure(model, groups, CAPO)
+    figures = measure(model, in_parts(groups, model.get_base_model().dtype), CAPO)
     logps = [[float(token_logps_alone(model, g.prompt, r).sum()) for r in g.responses] for g in groups]
     margins = [
         [(ls[0] - g.reference_logps[0]) - (ls[i] - g.reference_logps[i]) for i in g.rejected]
@@ -364,5 +386,5 @@ def test_measured_figures_are_means_over_groups_of_means_over_pairs() -> None:
 
 def test_unknown_references_are_nan_and_not_zero() -> None:
     (group,) = make_groups()[:1]
-    part = make_part([replace(group, reference_logps=())], torch.float32)
+    (part,) = in_parts([replace(group, reference_logps=())], torch.float32)
     assert torch.isnan(part.reference_logps).all()

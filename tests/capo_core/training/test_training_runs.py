@@ -22,7 +22,7 @@ from capo_core.training.checkpoints import checkpoint_steps, newest_intact_check
 from capo_core.training.collate import encode_demonstrations
 from capo_core.training.grouped_trainer import grouped_trainer
 from capo_core.training.log import TrainingResult
-from capo_core.training.objective import Objective
+from capo_core.training.objective import SUPERVISED
 from capo_core.training.run import trainer_settings
 from capo_core.training.sft import train_sft
 from schemas.artifacts import ModelRef
@@ -278,7 +278,7 @@ def test_a_loss_that_is_not_finite_stops_training(tiny: ModelRef, tmp_path: Path
     model = new_adapter(tiny, FLOAT32, ADAPTER, "grouped")
     corpus = encode_demonstrations(demonstrations(n_validation=0), load_tokenizer(tiny), SFT)
     settings = trainer_settings(SFT, folder=tmp_path, device="cpu", seed=1, batch_size=2, save=False)
-    trainer = grouped_trainer(model, corpus, Objective(preference_weight=0.0, sft_weight=1.0), settings)
+    trainer = grouped_trainer(model, corpus, SUPERVISED, SFT, settings)
     next(p for p in model.parameters() if p.requires_grad).data.fill_(float("nan"))
     with pytest.raises(TrainingError, match=r"the loss is nan at step 1; lower learning_rate"):
         trainer.train()

@@ -13,10 +13,11 @@ from tiny_model import ADAPTER, FLOAT32, demonstrations, one_thread, preferences
 from capo_core.models import load_tokenizer
 from capo_core.quiet import quiet_libraries
 from capo_core.training.adapters import open_adapter
+from capo_core.training.batch import gather_families, split_into_parts
 from capo_core.training.capo import train_capo
-from capo_core.training.collate import EncodedCorpus, encode_preferences, split_into_parts
+from capo_core.training.collate import EncodedCorpus, encode_preferences
 from capo_core.training.objective import Objective, sum_losses
-from capo_core.training.reference import add_reference_logps
+from capo_core.training.reference import add_reference_logps, score_groups
 from capo_core.training.run import trainer_settings
 from capo_core.training.sft import train_sft
 from capo_core.training.trl_reference import dpo_trainer
@@ -62,12 +63,12 @@ def test_log_probabilities_loss_and_gradients_equal_trl(tiny: ModelRef, sft_adap
     tokenizer = load_tokenizer(tiny)
     corpus = encode_preferences(preferences(N_GROUPS, 0, K), tokenizer, CAPOConfig())
     ours, trainer, batch = open_both(tiny, sft_adapter, corpus, tmp_path)
-    groups = add_reference_logps(ours, corpus.train)
+    groups = add_reference_logps(corpus.train, score_groups(ours, corpus.train, 100_000))
     move_away(ours)
     move_away(trainer.model)
-    objective = Objective(preference_weight=1.0, sft_weight=0.2, beta=0.1)
-    (part,) = split_into_parts(groups, torch.float32, 100_000)
-    sums = sum_losses(ours, part, objective.beta)
+    objective = Objective(loss="sigmoid", sft_weight=0.2, beta=0.1)
+    (part,) = split_into_parts(gather_families(groups), torch.float32, 100_000)
+    sums = sum_losses(ours, part, objective)
     our_loss = sums.loss(objective, N_GROUPS, part.n_chosen_tokens)
     their_loss = trainer.compute_loss(trainer.model, batch)
     assert abs(float(our_loss.detach()) - 0.693147) > 0.05  # the policy has left its reference
@@ -95,7 +96,7 @@ def test_log_probabilities_loss_and_gradients_equal_trl(tiny: ModelRef, sft_adap
 def test_references_equal_trl(tiny: ModelRef, sft_adapter: Path, tmp_path: Path) -> None:
     corpus = encode_preferences(preferences(N_GROUPS, 0, K), load_tokenizer(tiny), CAPOConfig())
     ours, trainer, batch = open_both(tiny, sft_adapter, corpus, tmp_path)
-    groups = add_reference_logps(ours, corpus.train)
+    groups = add_reference_logps(corpus.train, score_groups(ours, corpus.train, 100_000))
     chosen, rejected = trainer.compute_ref_log_probs(trainer.model, batch)
     assert [g.reference_logps[0] for g in groups for _ in g.rejected] == pytest.approx(chosen.tolist(), abs=1e-4)
     assert [g.reference_logps[i] for g in groups for i in g.rejected] == pytest.approx(rejected.tolist(), abs=1e-4)
