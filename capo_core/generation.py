@@ -64,6 +64,7 @@ def generate_responses(
     *,
     seed: int,
     method: str,
+    stop: frozenset[int] | None = None,
     progress: Progress = silent,
 ) -> pl.DataFrame:
     """Return one response per request and configured decision, in the requests' order.
@@ -80,11 +81,14 @@ def generate_responses(
     Args:
         model: of `models.load_policy`.
         tokenizer: of `models.load_tokenizer`.
-        requests: what to ask; those with a common opening share its computation.
+        requests: what to ask, of one person or several; prompts with a common opening share its computation, and so
+            do those of one item.
         task: labels and how responses are parsed.
-        config: decisions, temperature, limits, batch size (responses decoded at a time).
+        config: decisions, temperature, limits, batch size (responses decoded at a time, at most; fewer where keys and
+            values would exceed `MAX_CACHED_TOKENS`).
         seed: of the random numbers.
         method: which method answers; part of the seed and of every row.
+        stop: tokens that end a response, by default those that the model and its tokenizer declare.
         progress: called with requests done and requests in all.
 
     Returns:
@@ -96,6 +100,7 @@ def generate_responses(
     import torch
 
     from capo_core.layout_obstacle import layout_obstacle
+    from capo_core.sampling import Sampling
 
     obstacle = layout_obstacle(model.config)
     if obstacle is not None:
@@ -104,7 +109,13 @@ def generate_responses(
     limit = model.config.max_position_embeddings - config.max_new_tokens - max(map(len, openings))
     encoded = [_encode(place, request, tokenizer, limit) for place, request in enumerate(requests)]
     _report_dropped(encoded, method, limit)
-    asked = _Asked(model, openings, _sampling(model, tokenizer, config), config, (seed, method))
+    sampling = Sampling(
+        config.temperature,
+        config.top_p,
+        config.max_new_tokens,
+        _declared_ends(model, tokenizer) if stop is None else stop,
+    )
+    asked = _Asked(model, openings, sampling, config, (seed, method))
     rows: dict[int, list[dict[str, Any]]] = {}
     with torch.inference_mode():
         for answered in itertools.chain.from_iterable(_answer(asked, family) for family in _families(encoded)):
@@ -148,17 +159,10 @@ def _report_dropped(encoded: Sequence[_Encoded], method: str, limit: int) -> Non
         )  # fmt: skip
 
 
-def _sampling(model: Any, tokenizer: Any, config: GenerationConfig) -> Sampling:
-    from capo_core.sampling import Sampling
-
+def _declared_ends(model: Any, tokenizer: Any) -> frozenset[int]:
     declared = model.generation_config.eos_token_id
     ends = declared if isinstance(declared, list) else [declared]
-    return Sampling(
-        temperature=config.temperature,
-        top_p=config.top_p,
-        max_new_tokens=config.max_new_tokens,
-        stop=frozenset({end_of_turn_id(tokenizer), tokenizer.eos_token_id, *ends} - {None}),
-    )
+    return frozenset({end_of_turn_id(tokenizer), tokenizer.eos_token_id, *ends} - {None})
 
 
 _Answer = list[tuple[Decision, "Continuation", list[float] | None]]
@@ -198,10 +202,14 @@ def _answer(asked: _Asked, family: list[_Encoded]) -> Iterator[list[tuple[_Encod
             open_answers += _begin(asked, decoder, batch, n_shared, prefix)
         if decoder.n_active:
             decoder.advance()
-        done = [one for one in open_answers if all(continuation.ended for _, continuation, _ in one[1])]
+        done = [(request, answer) for request, answer in open_answers if _is_complete(answer)]
         if done:
-            open_answers = [one for one in open_answers if one not in done]
+            open_answers = [(request, answer) for request, answer in open_answers if not _is_complete(answer)]
             yield done
+
+
+def _is_complete(answer: _Answer) -> bool:
+    return all(continuation.ended for _, continuation, _ in answer)
 
 
 def _begin(

@@ -10,7 +10,7 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from capo_core.report.terms import CLASSIFIER_TITLES, NORMALISATION_TITLES
+from capo_core.report.terms import CLASSIFIER_TITLES, P_VALUE_MEANINGS, P_VALUE_TITLES
 from capo_core.results import AGREEMENT, IMITATION, STYLE_DISTANCE, Figure, check_bars, split_arms
 from schemas.artifacts import ArtifactRef
 from tasks.artifact_store import ArtifactStore
@@ -45,6 +45,7 @@ _REDUCTIONS = {
     "embedding_minus_item_mean": "minus item mean",
     "embedding_input_residual": "residual on input",
 }
+_SURFACES = {"none": "as written", "surface": "removed"}
 
 
 def print_results(console: Console, evaluation: ArtifactRef) -> None:
@@ -132,25 +133,33 @@ def print_stability(console: Console, stability: ArtifactRef) -> None:
     chance = human["chance"].min()
     shown = Table(
         title="Held-out human explanations attributed to their authors, groups of k [95% interval]",
-        caption="chance: " + (_shorten(chance) if isinstance(chance, float) else NOT_MEASURED),
+        caption="\n".join(
+            (
+                f"chance: {_shorten(chance) if isinstance(chance, float) else NOT_MEASURED}; "
+                "p: authors permuted within items, for all k",
+                *(f"{title}: {P_VALUE_MEANINGS[column]}" for column, title in P_VALUE_TITLES.items()),
+            )
+        ),
+        padding=(0, 1, 0, 0),
     )
     for title in ("Text", "Surface", "Classifier"):
         shown.add_column(title, no_wrap=True)
-    for title in (*(f"k={size}" for size in sizes), "p"):
-        shown.add_column(title, justify="right", no_wrap=True)
+    for size in sizes:
+        shown.add_column(f"k={size}", justify="right", no_wrap=True)
+    for title in P_VALUE_TITLES.values():
+        shown.add_column(title, justify="right", max_width=len("retrained"))
     for variant in _list_variants(human):
         own = human.filter(_is_variant(variant))
-        p_values = own["p_value"].drop_nulls()
-        p = NOT_MEASURED if p_values.is_empty() else _format_p(p_values[0])
-        shown.add_row(*_name_variant(variant), *(_format_size(own, size) for size in sizes), p)
+        p_values = (_format_p_value(own["p_value"], NOT_MEASURED), _format_p_value(own["p_value_retrained"]))
+        shown.add_row(*_name_variant(variant), *(_format_size(own, size) for size in sizes), *p_values)
     shown.add_section()
-    shown.add_row("annotators shuffled", "any", "any", *(_format_range(shuffled, size) for size in sizes), "")
+    shown.add_row("annotators shuffled", "any", "any", *(_format_range(shuffled, size) for size in sizes), "", "")
     console.print(shown)
 
 
 def _list_variants(table: pl.DataFrame) -> list[tuple[str, str, str]]:
     """Return reduction, normalisation and classifier of each row of the table of stability, in order."""
-    known = [list(names) for names in (_REDUCTIONS, NORMALISATION_TITLES, CLASSIFIER_TITLES)]
+    known = [list(names) for names in (_REDUCTIONS, _SURFACES, CLASSIFIER_TITLES)]
 
     def rank(variant: tuple[str, ...]) -> list[tuple[int, str]]:
         return [(k.index(n) if n in k else len(k), n) for k, n in zip(known, variant, strict=True)]
@@ -164,7 +173,7 @@ def _is_variant(variant: tuple[str, str, str]) -> pl.Expr:
 
 
 def _name_variant(variant: tuple[str, str, str]) -> list[str]:
-    titles = (_REDUCTIONS, NORMALISATION_TITLES, CLASSIFIER_TITLES)
+    titles = (_REDUCTIONS, _SURFACES, CLASSIFIER_TITLES)
     return [names.get(name, name) for names, name in zip(titles, variant, strict=True)]
 
 
@@ -177,6 +186,12 @@ def _format_range(rows: pl.DataFrame, size: int) -> str:
     """Return the least and the greatest floor under any reduction."""
     own = rows.filter(pl.col("group_size") == size)["accuracy"].drop_nulls().sort()
     return NOT_MEASURED if own.is_empty() else f"{_shorten(own[0])} to {_shorten(own[-1])}"
+
+
+def _format_p_value(values: pl.Series, absent: str = "not computed") -> str:
+    """Return the p value that all group sizes of a variant share."""
+    tested = values.drop_nulls()
+    return absent if tested.is_empty() else _format_p(tested[0])
 
 
 def _format_p(value: float) -> str:

@@ -354,7 +354,7 @@ class GenerationConfig(Section):
     temperature: float = Field(default=0.7, ge=0, description="0 is greedy")
     top_p: float = Field(default=1.0, gt=0, le=1)
     max_new_tokens: int = Field(default=96, ge=8)
-    batch_size: int = Field(default=16, ge=1)
+    batch_size: int = Field(default=128, ge=1, description="responses decoded at a time, at most")
 
     def narrow(self, method: Method) -> GenerationConfig:
         """Return the part that matters to one method, so that a change elsewhere does not make it stale."""

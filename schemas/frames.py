@@ -101,6 +101,8 @@ STABILITY = {
     "ci_low": pl.Float64,
     "ci_high": pl.Float64,
     "p_value": pl.Float64,  # within-item permutation; null for the shuffled control
+    # within-item permutation, a ridge classifier trained anew under each; condition human, stratum null only
+    "p_value_retrained": pl.Float64,
     "n_groups": pl.Int64,
     "n_items": pl.Int64,
     "n_repeats": pl.Int64,  # foldings (human) or shuffles (shuffled) averaged over
@@ -400,7 +402,7 @@ SCHEMA_VERSIONS = {
     "corpus": 1,
     "agreement": 2,
     "convergence": 1,
-    "stability": 2,
+    "stability": 3,
     "style": 1,
     "demonstrations": 1,
     "preferences": 3,

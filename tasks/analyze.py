@@ -32,7 +32,7 @@ def analyze_agreement(step: Step, corpus: ArtifactRef, task: TaskSpec, n_bootstr
     )
 
 
-@step("analyze-stability", version=3, uses_models=True)
+@step("analyze-stability", version=4, uses_models=True)
 def analyze_stability(step: Step, corpus: ArtifactRef, encoder: ModelRef, config: StabilityConfig) -> ArtifactRef:
     """Return attribution accuracy of held-out human text by reduction and group size, with its controls."""
     table, annotators = stability_table(step.read(corpus), config, load_encoder(encoder), progress=step.progress)

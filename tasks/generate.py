@@ -10,7 +10,7 @@ from schemas.config import GenerationConfig, Method, ModelConfig, TagPosition, T
 from tasks.step import Step, step
 
 
-@step("generate", version=1, uses_models=True)
+@step("generate", version=2, uses_models=True)
 def generate_method(
     step: Step,
     corpus: ArtifactRef,

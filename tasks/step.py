@@ -34,6 +34,7 @@ from schemas.artifacts import ArtifactKind, ArtifactRef
 from tasks import tracking
 from tasks.artifact_store import ArtifactStore
 from tasks.caching import ContentPolicy, FlockLockManager, ReferenceSerializer, compute_cache_key, identify
+from tasks.memory import give_memory_back
 from tasks.progress import StepProgress, format_seconds, run_progress
 
 _LOCKS = FlockLockManager()
@@ -115,7 +116,11 @@ def step(name: str, *, version: int, uses_models: bool = False) -> Callable[[Cal
         def run(*args: Any, **kwargs: Any) -> Any:
             bound = public.bind(*args, **kwargs)
             bound.apply_defaults()
-            return _compute(name, version, uses_models, body, bound.arguments)
+            try:
+                return _compute(name, version, uses_models, body, bound.arguments)
+            finally:
+                if uses_models:
+                    give_memory_back()
 
         run.__signature__ = public  # type: ignore[attr-defined]
         run.__annotations__ = {k: v for k, v in body.__annotations__.items() if k != own_parameter.name}

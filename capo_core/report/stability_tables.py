@@ -10,6 +10,8 @@ from capo_core.report.tables import Cell, RowGroup, Table, build_table, count_ce
 from capo_core.report.terms import (
     CLASSIFIER_TITLES,
     NORMALISATION_TITLES,
+    P_VALUE_MEANINGS,
+    P_VALUE_TITLES,
     REDUCTION_TITLES,
     SHUFFLED,
     order_by,
@@ -56,14 +58,15 @@ def tabulate_stability(data: ReportData) -> Table:
             cells = [_stability_cell(matching(own, group_size=k), matching(floor, group_size=k)) for k in sizes]
             name = NORMALISATION_TITLES.get(variant[1], variant[1])
             by = f"by {CLASSIFIER_TITLES.get(variant[2], variant[2])}"
-            rows.append((Cell(name, (by,)), *cells, _p_cell(own)))
+            rows.append((Cell(name, (by,)), *cells, *_both_p_cells(own)))
         groups.append(RowGroup(tuple(rows), REDUCTION_TITLES.get(reduction, reduction)))
-    heads = (Cell("Text"), *(Cell(f"k = {k}", numeric=True) for k in sizes), Cell("p", numeric=True))
+    heads = (Cell("Text"), *(_number_head(text) for text in (*(f"k = {k}" for k in sizes), *P_VALUE_TITLES.values())))
     chance = sorted(set(stability["chance"].drop_nulls().to_list()))
     notes = (
         f"Small: 95% interval, and the floor, the same with annotators "
         f"shuffled within items{f'; chance is {format_value(chance[0], share=True)}' if chance else ''}.",
-        "p: within-item permutation of authors; one test serves all group sizes.",
+        "p: two tests of whether style is there at all, authors permuted within items; each serves all group sizes.",
+        *(f"{title}: {P_VALUE_MEANINGS[column]}" for column, title in P_VALUE_TITLES.items()),
     )
     return Table("Held-out human explanations attributed to their authors, groups of k", heads, tuple(groups), notes)
 
@@ -82,10 +85,15 @@ def _stability_cell(own: pl.DataFrame, floor: pl.DataFrame) -> Cell:
     return heat_cell(row["accuracy"], text=text, notes=notes, minimum=row["chance"] or 0.0)
 
 
-def _p_cell(rows: pl.DataFrame) -> Cell:
+def _both_p_cells(rows: pl.DataFrame) -> tuple[Cell, Cell]:
+    """Return the p values of a variant by either test."""
+    return _p_cell(rows), _p_cell(rows, "p_value_retrained", "not computed")
+
+
+def _p_cell(rows: pl.DataFrame, column: str = "p_value", absent: str = "not tested") -> Cell:
     """Return the p value that all group sizes of a variant share."""
-    values = sorted({value for value in rows["p_value"].to_list() if is_measured(value)})
-    return Cell(" to ".join(write_p(value) for value in values) or "not tested", numeric=True)
+    values = sorted({value for value in rows[column].to_list() if is_measured(value)})
+    return Cell(" to ".join(write_p(value) for value in values) or absent, numeric=True)
 
 
 def tabulate_strata(data: ReportData) -> Table:
@@ -104,8 +112,13 @@ def tabulate_strata(data: ReportData) -> Table:
                 title = _STRATIFIED[condition] if stratum is None else f"{_STRATIFIED[condition]}: {stratum}"
                 rows.append(_strata_row(matching(part, stratum=stratum), title, sizes))
         groups.append(RowGroup(tuple(rows), variant_title(*variant)))
-    heads = (Cell("Groups"), *(Cell(f"k = {k}", numeric=True) for k in sizes), *map(_number_head, ("p", "Items")))
-    return Table("Does the style survive when the label is held fixed", heads, tuple(groups))
+    titles = (*(f"k = {k}" for k in sizes), P_VALUE_TITLES["p_value"], "Items")
+    heads = (Cell("Groups"), *map(_number_head, titles))
+    notes = (
+        f"{P_VALUE_TITLES['p_value']}: as above, but authors permuted within items and labels, or genres; for any "
+        "labels, within items.",
+    )
+    return Table("Does the style survive when the label is held fixed", heads, tuple(groups), notes)
 
 
 def _number_head(text: str) -> Cell:

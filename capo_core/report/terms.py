@@ -39,6 +39,16 @@ NORMALISATION_TITLES = {"none": "as written", "surface": "surface removed"}
 
 CLASSIFIER_TITLES = {"ngrams": "n-grams", "embeddings": "embeddings"}
 
+P_VALUE_TITLES = {"p_value": "p, verdicts kept", "p_value_retrained": "p, retrained"}
+"""The tests whether there is style at all: two of one hypothesis."""
+
+P_VALUE_MEANINGS = {
+    "p_value": "the verdicts of the classifier shown stay; each fold is judged by a model of the folds before it.",
+    "p_value_retrained": "a ridge classifier learns anew under each permutation; each fold is judged by a model of all "
+    "others.",
+}
+"""How they differ, a line each."""
+
 CONDITION_TITLES = {
     "raw": "as written",
     SURFACE: "surface removed",

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -25,6 +26,8 @@ from capo_core.errors import CorpusError
 
 Inputs = list[str] | np.ndarray
 """Explanations as texts, or as embeddings [n, d]."""
+
+Featuriser = TfidfVectorizer | StandardScaler
 
 TEXT_C = 10.0
 EMBEDDING_C = 0.01
@@ -39,7 +42,7 @@ LOG_FLOOR = float(np.log(1e-12))
 class Attributor:
     """A fitted classifier of explanations by annotator."""
 
-    featuriser: TfidfVectorizer | StandardScaler
+    featuriser: Featuriser
     classifier: LogisticRegression
 
     def log_probabilities(self, inputs: Inputs, annotators: Sequence[str]) -> np.ndarray:
@@ -79,13 +82,8 @@ def fit_attributors(inputs: Inputs, labellings: Sequence[Sequence[str]]) -> list
                 f"attribution needs training explanations of at least two annotators, these are of "
                 f"{sorted(set(labels))}"
             )
-    textual = not isinstance(inputs, np.ndarray)
-    featuriser = _text_featuriser() if textual else StandardScaler()
-    try:
-        features = featuriser.fit_transform(inputs)
-    except ValueError as error:
-        raise CorpusError(f"no features can be computed from {len(inputs)} training explanations: {error}") from error
-    inverse_penalty = TEXT_C if textual else EMBEDDING_C
+    featuriser, features = fit_featuriser(inputs)
+    inverse_penalty = EMBEDDING_C if isinstance(inputs, np.ndarray) else TEXT_C
     # The optimiser's vectors are too short to share out: BLAS threads only wait for each other, and where other work
     # holds the cores they made a fit twenty times slower.
     with threadpool_limits(limits=1, user_api="blas"):
@@ -98,6 +96,25 @@ def fit_attributors(inputs: Inputs, labellings: Sequence[Sequence[str]]) -> list
 def fit_attributor(inputs: Inputs, annotator_ids: Sequence[str]) -> Attributor:
     """Return an attributor fitted on explanations and their annotators; see `fit_attributors`."""
     return fit_attributors(inputs, [annotator_ids])[0]
+
+
+def fit_featuriser(inputs: Inputs) -> tuple[Featuriser, Any]:
+    """Return what turns explanations into an attributor's features, fitted on `inputs`, and the features of `inputs`.
+
+    Args:
+        inputs: n explanations, texts or embeddings.
+
+    Returns:
+        The featuriser; [n, d] TF-IDF of character n-grams, a scipy.sparse matrix, or standardised embeddings, an array.
+
+    Raises:
+        CorpusError: if no text feature occurs twice.
+    """
+    featuriser = StandardScaler() if isinstance(inputs, np.ndarray) else _text_featuriser()
+    try:
+        return featuriser, featuriser.fit_transform(inputs)
+    except ValueError as error:
+        raise CorpusError(f"no features can be computed from {len(inputs)} explanations: {error}") from error
 
 
 def _text_featuriser() -> TfidfVectorizer:

@@ -27,18 +27,24 @@ from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
+from scipy import sparse
 
 from capo_core.progress import Progress, silent
-from capo_core.stylometry.folding import Explanations, make_foldings, read_explanations
+from capo_core.stylometry.attribution import fit_featuriser
+from capo_core.stylometry.attribution_permutation import Features, permute_attribution
+from capo_core.stylometry.folding import Explanations, Folding, make_foldings, read_explanations
 from capo_core.stylometry.group_figures import Accuracies, Figure, GroupMeter, Measure, list_measures
 from capo_core.stylometry.held_out import HeldOutScores, plan_splits, score_held_out
-from capo_core.stylometry.reduction import Embed, Variant, list_variants, remember
+from capo_core.stylometry.reduction import Embed, Variant, fit_reducer, list_variants, remember
 from capo_core.stylometry.strata import Strata, genre_strata, label_strata
 from schemas.config import StabilityConfig
 from schemas.frames import STABILITY, STABILITY_BY_ANNOTATOR, check_columns
 
 STRATIFIED = (("none", "ngrams"), ("shared_words_masked", "ngrams"), ("embedding_minus_item_mean", "embeddings"))
 """Reductions and classifiers for which the label and genre conditions are measured."""
+
+MAX_RETRAINED_ROWS = 12_000
+"""Explanations up to which the test with retraining is made: it holds 5 matrices of rows by rows, here 6 GB."""
 
 
 def stability_table(
@@ -61,6 +67,15 @@ def stability_table(
     (`capo_core.stylometry.exchangeability`). The hypothesis does not depend on how many explanations are grouped, so
     one test serves all group sizes of a condition and stratum. It is null for the control, and where there were too
     few explanations to test.
+
+    p_value_retrained tests the same hypothesis with a classifier trained anew under each permutation
+    (`capo_core.stylometry.attribution_permutation`), over all folds of the first repeat; neither replaces the other.
+    p_value keeps the verdicts of the classifier whose accuracy is given, and so must take them from a chain of ever
+    larger training sets that leaves the first fold unjudged; p_value_retrained judges every explanation by a model of
+    all other folds, and pays for it with a ridge classifier in place of the logistic one. Features are computed on all
+    rows and see no owner, so that it is exact. It is given for condition human and stratum null, and is null where
+    the variant was not measured, there are more than `MAX_RETRAINED_ROWS` explanations (memory), no item is explained
+    by two annotators, or all explanations have the same features.
 
     Args:
         corpus: CORPUS; rows of other splits than train and validation are not read.
@@ -99,8 +114,9 @@ def stability_table(
     table, by_annotator = [], []
     for variant, plan in plans.items():
         scores = score_held_out(explanations, variant, plan, encoder, tell)
+        p_retrained = _test_retrained(explanations, variant, foldings[0], encoder, config)
         for measure in list_measures(explanations, strata_of[variant]):
-            rows, own_rows = _tabulate(variant, measure, scores, meter, explanations, config.group_sizes)
+            rows, own_rows = _tabulate(variant, measure, scores, meter, explanations, config.group_sizes, p_retrained)
             table += rows
             by_annotator += own_rows
     return _frame(table, STABILITY, "stability"), _frame(by_annotator, STABILITY_BY_ANNOTATOR, "stability by annotator")
@@ -123,6 +139,35 @@ def _find_strata(explanations: Explanations, genre: str | None) -> dict[str, Str
     return {name: strata for name, strata in found.items() if len(strata.names) > 1}
 
 
+def _test_retrained(
+    explanations: Explanations, variant: Variant, folding: Folding, embed: Embed | None, config: StabilityConfig
+) -> float | None:
+    """Return the p-value of one variant with a classifier trained anew under each permutation; None for none."""
+    if len(explanations.owners) > MAX_RETRAINED_ROWS:
+        return None
+    reducer = fit_reducer(variant, explanations.rows, embed)
+    if reducer is None:
+        return None
+    _, features = fit_featuriser(reducer.apply(explanations.rows))
+    if not _vary(features):
+        return None
+    found = permute_attribution(
+        features,
+        explanations.owners,
+        explanations.items,
+        folding.fold_of,
+        n_permutations=config.n_permutations,
+        seed=config.seed,
+    )
+    return None if np.isnan(found.p_value) else found.p_value
+
+
+def _vary(features: Features) -> bool:
+    """Return whether any two rows differ."""
+    span = features.max(axis=0) - features.min(axis=0)
+    return bool((span.data if sparse.issparse(span) else span).any())
+
+
 def _tabulate(
     variant: Variant,
     measure: Measure,
@@ -130,17 +175,20 @@ def _tabulate(
     meter: GroupMeter,
     explanations: Explanations,
     group_sizes: Sequence[int],
+    p_retrained: float | None,
 ) -> tuple[list[tuple], list[tuple]]:
     """Return the rows of one variant and measure, and (condition human only) those by annotator, size by size."""
     described = (variant.reduction, variant.normalisation, variant.classifier)
     annotators = explanations.annotators
     p_value = None if scores is None else meter.measure_p_value(measure, scores)
     rows, own_rows = [], []
-    told_apart = annotators if measure.condition == "human" else ()
+    is_human = measure.condition == "human"
+    p_values = (p_value, p_retrained if is_human else None)
+    told_apart = annotators if is_human else ()
     for size in group_sizes:
         accuracies = None if scores is None else meter.measure_groups(measure, scores, size)
         f = _summarise(accuracies, measure, explanations)
-        figures = (f.accuracy, f.ci_low, f.ci_high, p_value, f.n_groups, f.n_items, f.n_repeats)
+        figures = (f.accuracy, f.ci_low, f.ci_high, *p_values, f.n_groups, f.n_items, f.n_repeats)
         rows.append((*described, measure.condition, measure.stratum, size, *figures, 1.0 / len(annotators)))
         for number, name in enumerate(told_apart):
             f = _summarise(accuracies, measure, explanations, number)

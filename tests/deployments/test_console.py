@@ -70,42 +70,50 @@ def test_what_was_not_measured_is_a_dash(home: Path) -> None:
     assert capo.count("–") == 7
 
 
+def stability_row(
+    condition: str, size: int, accuracy: float, p: float | None, p_retrained: float | None, stratum: str | None = None
+) -> tuple:
+    """Return one row of the table of stability: by n-grams, of text as written."""
+    key = ("none", "none", "ngrams", condition, stratum, size)
+    return (*key, accuracy, accuracy - 0.1, accuracy + 0.05, p, p_retrained, 40, 30, 3, 0.25)
+
+
+def store_stability(rows: list[tuple]) -> ArtifactRef:
+    return write_artifact("stability", pl.DataFrame(rows, schema=STABILITY, orient="row"))
+
+
 def test_stability_has_sizes_as_columns_and_the_floor_below(home: Path) -> None:
     rows = [
-        (
-            "none",
-            "none",
-            "ngrams",
-            condition,
-            stratum,
-            size,
-            accuracy,
-            accuracy - 0.1,
-            accuracy + 0.05,
-            p,
-            40,
-            30,
-            3,
-            0.25,
-        )
-        for condition, stratum, size, accuracy, p in (
-            ("human", None, 1, 0.7, 0.0001),
-            ("human", None, 5, 0.9, 0.0001),
-            ("human", "yes", 5, 0.1, 0.5),
-            ("shuffled", None, 1, 0.25, None),
-            ("shuffled", None, 5, 0.27, None),
-        )
+        stability_row("human", 1, 0.7, 0.0001, 0.012),
+        stability_row("human", 5, 0.9, 0.0001, 0.012),
+        stability_row("human", 5, 0.1, 0.5, None, "yes"),
+        stability_row("shuffled", 1, 0.25, None, None),
+        stability_row("shuffled", 5, 0.27, None, None),
     ]
-    lines = printed(print_stability, write_artifact("stability", pl.DataFrame(rows, schema=STABILITY, orient="row")))
+    lines = printed(print_stability, store_stability(rows))
     assert max(map(len, lines)) <= WIDTH
     (human,) = [line for line in lines if "whole text" in line]
-    # One label's figure (.10) is none of all together.
+    # One label's figure (.10) is none of all together. The first p keeps the verdicts, the second is retrained.
     assert [cell.strip() for cell in human.strip("│").split("│")] == [
-        "whole text", "as written", "n-grams", ".70 [.60, .75]", ".90 [.80, .95]", "<.001",
+        "whole text", "as written", "n-grams", ".70 [.60, .75]", ".90 [.80, .95]", "<.001", ".012",
     ]  # fmt: skip
-    (floor,) = [line for line in lines if "shuffled" in line]
+    (floor,) = [line for line in lines if "annotators shuffled" in line]
     assert ".25 to .25" in floor
     assert ".27 to .27" in floor
+
+
+def test_stability_fits_the_width_with_the_longest_cells_and_explains_both_tests(home: Path) -> None:
+    # "1.00 [0.90, 1.05]" is no accuracy, but as wide as one can be.
+    rows = [stability_row("human", size, 1.0, 0.0001, None) for size in (1, 5, 10, 20)]
+    rows = [("shared_words_masked", "surface", "embeddings", *row[3:]) for row in rows]
+    lines = printed(print_stability, store_stability(rows))
+    assert max(map(len, lines)) <= WIDTH
+    assert not [line for line in lines if "…" in line]
+    first, second = [line.strip("│").split("│")[-1].strip() for line in lines if line.startswith("│")][:2]
+    assert (first, second) == ("not", "computed")
+    text = " ".join(line.strip() for line in lines)
+    assert "p, verdicts kept: the verdicts of the classifier shown stay" in text
+    assert "p, retrained: a ridge classifier learns anew" in text
 
 
 def test_experiment_has_a_row_per_arm_and_method_and_every_bar(home: Path) -> None:

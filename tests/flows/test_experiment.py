@@ -137,6 +137,7 @@ def test_a_strategy_more_computes_only_what_is_its_own(grown_run: dict[str, str]
     assert max(Counter(first).values()) == 3, "nothing but the evaluation, of the arm and two cells, has one name"
     assert Counter(grown) == {
         **{f"preferences {who}": 1 for who in PEOPLE},
+        **{f"reference shared seed {seed}": 1 for seed in SEEDS},
         **{f"train-capo shared seed {seed}": 1 for seed in SEEDS},
         **{f"generate capo {who} seed {seed}": 1 for who in PEOPLE for seed in SEEDS},
         "evaluate": 3,

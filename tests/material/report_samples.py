@@ -155,7 +155,8 @@ def make_stability() -> pl.DataFrame:
         ("label_left_out", "yes", 5, 0.75),
     ):
         p = None if condition == "shuffled" else 0.004
-        figures = (accuracy, accuracy - 0.1, accuracy + 0.05, p, 40, 4, 3, 0.5)
+        p_retrained = 0.02 if condition == "human" else None
+        figures = (accuracy, accuracy - 0.1, accuracy + 0.05, p, p_retrained, 40, 4, 3, 0.5)
         rows.append(("none", "surface", "ngrams", condition, stratum, size, *figures))
     return frame(rows, frames.STABILITY)
 

@@ -54,8 +54,22 @@ def test_accuracy_stands_beside_interval_and_shuffled_floor() -> None:
     table = tabulate_stability(make_data())
     (row,) = table.groups[0].rows
     # k = 1: .7 in [.6, .75], shuffled .5; k = 5: .9 in [.8, .95], shuffled .52.
-    assert [cell.text for cell in row] == ["surface removed", ".70", ".90", ".004"]
+    assert [cell.text for cell in row] == ["surface removed", ".70", ".90", ".004", ".020"]
     assert [notes_of(cell) for cell in row[1:3]] == [["[.60, .75]", "floor .50"], ["[.80, .95]", "floor .52"]]
+
+
+def test_both_tests_stand_side_by_side_with_a_line_each_on_how_they_differ() -> None:
+    table = tabulate_stability(make_data())
+    assert [cell.text for cell in table.columns[-2:]] == ["p, verdicts kept", "p, retrained"]
+    kept, retrained = table.notes[-2:]
+    assert kept.startswith("p, verdicts kept: ")
+    assert "anew under each permutation" in retrained
+
+
+def test_retrained_test_that_was_not_made_is_said_to_be_not_computed() -> None:
+    stability = make_stability().with_columns(pl.lit(None, pl.Float64).alias("p_value_retrained"))
+    (row,) = tabulate_stability(make_data(stability=stability)).groups[0].rows
+    assert [cell.text for cell in row[-2:]] == [".004", "not computed"]
 
 
 def test_missing_floor_is_said_to_be_missing() -> None:

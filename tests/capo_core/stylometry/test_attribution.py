@@ -78,7 +78,7 @@ def test_one_annotator_cannot_be_told_from_anybody() -> None:
 
 
 def test_texts_without_common_features_are_refused_with_a_reason() -> None:
-    with pytest.raises(CorpusError, match="no features can be computed from 2 training explanations"):
+    with pytest.raises(CorpusError, match="no features can be computed from 2 explanations"):
         fit_attributor(["a", "b"], ["ana", "ben"])
 
 

@@ -18,6 +18,8 @@ from evaluation_material import (
 from real_data import paraphrase_corpus, varierr_corpus
 
 from capo_core.errors import CorpusError
+from capo_core.stylometry import separability
+from capo_core.stylometry.controls import draw_within_items
 from capo_core.stylometry.reduction import Embed
 from capo_core.stylometry.separability import stability_table
 from schemas.config import StabilityConfig
@@ -133,6 +135,7 @@ def test_item_content_is_taken_out_of_embeddings() -> None:
     table = measure(corpus_frame(rows), config, embed_by_letters)
     row = figure(table, reduction="embedding_minus_item_mean", classifier="embeddings")
     assert row["accuracy"] == pytest.approx(0.5)
+    assert row["p_value_retrained"] is None  # no two rows differ
     with_style = persona_corpus(n_train=18)
     found = measure(with_style, config, embed_by_letters)
     assert figure(found, reduction="embedding_minus_item_mean", classifier="embeddings")["accuracy"] > 0.9
@@ -187,6 +190,62 @@ def test_style_that_is_there_is_significant_and_the_control_has_no_test() -> Non
     assert figure(table)["p_value"] == pytest.approx(1 / 201)  # none of 200 permutations comes near
     assert figure(table, group_size=3)["p_value"] == pytest.approx(1 / 201)
     assert figure(table, condition="shuffled")["p_value"] is None
+
+
+def test_retrained_classifier_is_tested_on_people_s_text_for_all_labels_together() -> None:
+    table = measure(persona_corpus(n_train=12))
+    for size in (1, 3):
+        assert figure(table, group_size=size)["p_value_retrained"] == pytest.approx(1 / 201)
+    others = table.filter(pl.col("condition") != "human")
+    assert set(others["condition"]) == {"shuffled", "label_fixed", "label_left_out"}
+    assert others["p_value_retrained"].null_count() == others.height
+
+
+def test_both_tests_find_no_style_where_there_is_none() -> None:
+    # Every item's authors are drawn anew; one draw, its seed not chosen for the p-values.
+    corpus = persona_corpus(n_train=30, n_test=0).sort("item_id")
+    items = np.repeat(np.arange(30), 4)
+    people = corpus["annotator_id"].to_numpy()[draw_within_items(items, 1, np.random.default_rng(1))[0]]
+    row = figure(measure(corpus.with_columns(pl.Series("annotator_id", people, dtype=pl.String))))
+    assert row["p_value"] > 0.05
+    assert row["p_value_retrained"] > 0.05
+
+
+def test_first_fold_is_judged_by_the_retrained_classifier_alone() -> None:
+    # Four items, two folds, two annotators. The chain judges the second fold only: 2 items, 4 ways to permute, and the
+    # one as observed comes in a quarter of the permutations. All folds: both orders of all four items, 2 of 16, give
+    # accuracy 1 (whoever learns them all swapped, judges them all swapped). 4,000 permutations: standard error .007.
+    rows = [corpus_row(f"i{n}", name, "neutral", explain(name, n)) for n in range(4) for name in ("ana", "ben")]
+    config = TEXT_ONLY.model_copy(update={"n_folds": 2, "group_sizes": (1,), "n_permutations": 4000})
+    row = figure(measure(corpus_frame(rows), config))
+    assert row["p_value"] == pytest.approx(1 / 4, abs=0.03)
+    assert row["p_value_retrained"] == pytest.approx(2 / 16, abs=0.03)
+
+
+def test_embeddings_are_tested_with_retraining_too() -> None:
+    config = TEXT_ONLY.model_copy(
+        update={"reductions": ("none", "embedding_input_residual"), "classifiers": ("embeddings",)}
+    )
+    corpus = persona_corpus(n_train=12)
+    human = measure(corpus, config, embed_by_letters).filter(condition="human")
+    assert human["p_value_retrained"].to_list() == pytest.approx([1 / 201] * 4)
+    without = measure(corpus, config)
+    assert without["p_value_retrained"].null_count() == without.height
+
+
+def test_retrained_p_value_is_null_where_authors_cannot_change_places() -> None:
+    rows = [corpus_row(f"i{n}", name, "neutral", explain(name, n)) for n, name in enumerate(["ana", "ben"] * 9)]
+    assert figure(measure(corpus_frame(rows)))["p_value_retrained"] is None
+
+
+def test_retrained_p_value_is_null_above_the_number_of_rows_that_fit_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus = persona_corpus(n_train=12)  # 48 explanations
+    monkeypatch.setattr(separability, "MAX_RETRAINED_ROWS", 48)
+    assert figure(measure(corpus))["p_value_retrained"] is not None
+    monkeypatch.setattr(separability, "MAX_RETRAINED_ROWS", 47)
+    row = figure(measure(corpus))
+    assert row["p_value_retrained"] is None
+    assert row["p_value"] is not None
 
 
 def label_habits(manner: dict[str, str]) -> pl.DataFrame:
@@ -325,6 +384,7 @@ def test_varierr_accuracy_is_near_what_was_measured_before() -> None:
     floors = table.filter(condition="shuffled", group_size=1)["accuracy"]
     assert floors.to_list() == pytest.approx([0.25] * 4, abs=0.03)
     assert (table.filter(pl.col("condition") != "shuffled")["p_value"] == 1 / 201).all()
+    assert (table.filter(condition="human")["p_value_retrained"] == 1 / 201).all()
 
 
 @pytest.mark.slow

@@ -47,6 +47,17 @@ def test_long_item_text_is_cut_on_the_left_and_the_tag_stays() -> None:
     assert "A: x" not in text  # what was cut stood on the left
 
 
+def test_a_tag_before_the_item_stays_too() -> None:
+    prompt = build_prompt(TASK, "x" * 500, "the end", tag=AnnotatorTag("ann7", "first"))
+    assert prompt[-1]["content"].startswith("Annotator: ann7\nA: xxx")
+    whole = encode_prompt(prompt, TOKENIZER)
+    ids, cut = encode_fitting_prompt(prompt, TOKENIZER, len(whole) - 300)
+    assert cut
+    assert len(ids) == len(whole) - 300
+    # "A: " is cut with the first 297 of 500
+    assert "Annotator: ann7\n" + "x" * 203 + "\nB: the end<|im_end|>" in TOKENIZER.decode(ids)
+
+
 def test_a_prompt_that_fits_is_left_alone() -> None:
     prompt = build_prompt(TASK, "cat", "dog")
     ids = encode_prompt(prompt, TOKENIZER)

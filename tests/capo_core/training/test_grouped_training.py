@@ -157,6 +157,23 @@ def test_log_probabilities_equal_those_of_each_response_alone(attention: str, to
     assert torch.allclose(scores.responses, summed, atol=10 * tolerance, rtol=0)
 
 
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_flex_attention_sees_what_the_trees_say() -> None:
+    # CUDA's kernel, run here uncompiled: the rule that makes its block mask is what is tested.
+    groups = make_groups()
+    with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+        flex = score_responses(make_model(torch.float32, "flex_attention"), lay_out([groups])).responses
+    folded = score_responses(make_model(torch.float32), lay_out([groups])).responses
+    assert torch.allclose(flex, folded, atol=1e-4)
+
+
+@pytest.mark.parametrize("attention", [FOLDED, "sdpa"])
+def test_one_row_or_several_give_the_same(attention: str) -> None:
+    model, groups = make_model(attention=attention), make_groups()
+    together, apart = score_responses(model, lay_out([groups])), score_responses(model, lay_out_apart(groups))
+    assert torch.allclose(together.tokens, apart.tokens, atol=1e-12, rtol=0)
+
+
 def test_loss_and_gradients_equal_the_pairwise_ones_in_float64() -> None:
     model, groups = make_model(), make_groups()
     ours, theirs = grouped_loss(model, groups), pairwise_loss(model, groups, CAPO.beta, CAPO.sft_weight)
