@@ -13,9 +13,9 @@ import torch
 
 import capo_core
 from benchmarks.pairwise_peer import PairwiseTrainer, pairs_of
-from capo_core.attention import FOLDED
 from capo_core.config_file import load_config
 from capo_core.corpora import read_corpus
+from capo_core.layout.attention import FOLDED
 from capo_core.models import load_model, load_tokenizer, resolve_model
 from capo_core.preference_pairs import build_preferences
 from capo_core.quiet import quiet_libraries

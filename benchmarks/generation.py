@@ -34,7 +34,7 @@ from benchmarks.contestants import Setting
 from benchmarks.machine import describe_machine, time_in_turns
 from capo_core.chat import encode_prompt
 from capo_core.corpora import read_corpus
-from capo_core.generation import GenerationRequest, generate_responses
+from capo_core.generation.responses import GenerationRequest, generate_responses
 from capo_core.models import load_model, load_policy, load_tokenizer, resolve_model
 from capo_core.prompts import AnnotatorTag, build_prompt
 from capo_core.quiet import quiet_libraries

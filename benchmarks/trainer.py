@@ -38,7 +38,7 @@ from benchmarks.contestants import (
 )
 from benchmarks.machine import describe_machine, matmul_rate, time_in_turns
 from benchmarks.pairwise_peer import pairs_of
-from capo_core.prefix_tree import count_columns
+from capo_core.layout.prefix_tree import count_columns
 from capo_core.training.batch import gather_families
 from capo_core.training.collate import PreferenceGroup
 

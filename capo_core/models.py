@@ -202,7 +202,7 @@ def load_policy(model: ModelRef, config: ModelConfig, adapter_dir: Path | None) 
     Raises:
         ModelError: if the adapter is missing, belongs to another base model, or the model cannot be loaded.
     """
-    from capo_core.attention import FOLDED
+    from capo_core.layout.attention import FOLDED
 
     policy = load_model(model, config.dtype, choose_device(config.device), FOLDED)
     if adapter_dir is None:

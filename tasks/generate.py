@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from capo_core.generation import generate_responses
-from capo_core.generation_requests import build_requests
+from capo_core.generation.requests import build_requests
+from capo_core.generation.responses import generate_responses
 from capo_core.models import load_policy, load_tokenizer
 from schemas.artifacts import ArtifactRef, ModelRef
 from schemas.config import GenerationConfig, Method, ModelConfig, TagPosition, TaskSpec

@@ -24,8 +24,8 @@ import polars as pl
 
 from capo_core.chat import encode_prompt, encode_response
 from capo_core.errors import CorpusError, ModelError
-from capo_core.generation import GenerationRequest
-from capo_core.generation_requests import build_requests
+from capo_core.generation.requests import build_requests
+from capo_core.generation.responses import GenerationRequest
 from capo_core.progress import Progress, silent
 from capo_core.prompts import response_opening
 from capo_core.statistics.significance import (
@@ -110,7 +110,7 @@ def probe_model(
     Raises:
         ModelError: if the model's layers do not allow the grouped layout, or a prompt exceeds the context.
     """
-    from capo_core.layout_obstacle import layout_obstacle
+    from capo_core.layout.obstacle import layout_obstacle
 
     obstacle = layout_obstacle(model.config)
     if obstacle is not None:
@@ -149,7 +149,7 @@ def neutral_nll(
     """
     import torch
 
-    from capo_core.prefix_tree import TokenGroup, lay_out
+    from capo_core.layout.prefix_tree import TokenGroup, lay_out
     from capo_core.training.logps import head_logps
 
     groups = []
@@ -199,7 +199,7 @@ def zero_shot_decisions(
     """
     import torch
 
-    from capo_core.decoding import count_common, read_prefix, read_prompts
+    from capo_core.generation.decoding import count_common, read_prefix, read_prompts
 
     openings = [encode_response(response_opening(label), tokenizer) for label in labels]
     prompts = {request.item_id: encode_prompt(request.prompt, tokenizer) for request in requests}

@@ -133,7 +133,7 @@ def describe_shape(settings: Mapping[str, Any]) -> str:
 
 def _attention(config: ModelConfig, trainer: str) -> str:
     """Return the attention to train with: for prefix trees our own on CPU and one that skips blocks on CUDA."""
-    from capo_core.attention import FOLDED
+    from capo_core.layout.attention import FOLDED
 
     if trainer == "trl":
         return "sdpa"

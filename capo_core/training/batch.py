@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from capo_core.prefix_tree import TreeBatch, count_columns, lay_out
+from capo_core.layout.prefix_tree import TreeBatch, count_columns, lay_out
 from capo_core.training.collate import PreferenceGroup
 
 Family = tuple[PreferenceGroup, ...]

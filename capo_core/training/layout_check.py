@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from capo_core.errors import TrainingError
-from capo_core.layout_obstacle import layout_obstacle
-from capo_core.prefix_tree import TokenGroup, lay_out
+from capo_core.layout.obstacle import layout_obstacle
+from capo_core.layout.prefix_tree import TokenGroup, lay_out
 from capo_core.training.logps import hidden_dtype, score_responses
 
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3, torch.bfloat16: 0.15, torch.float16: 0.05}

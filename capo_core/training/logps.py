@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from capo_core.attention import FOLDED
-from capo_core.prefix_tree import TreeBatch
-from capo_core.tree_attention import cut_into_blocks
+from capo_core.layout.attention import FOLDED
+from capo_core.layout.prefix_tree import TreeBatch
+from capo_core.layout.tree_attention import cut_into_blocks
 
 _LOGITS_AT_ONCE = 2**22
 """Logits in memory at a time (16 MiB in float32)."""

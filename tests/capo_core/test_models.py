@@ -139,7 +139,8 @@ def test_device_is_never_chosen_silently() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["capo_core.models", "capo_core.generation", "capo_core.training.sft", "capo_core.training.capo"]
+    "module",
+    ["capo_core.models", "capo_core.generation.responses", "capo_core.training.sft", "capo_core.training.capo"],
 )
 def test_entry_modules_load_without_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"

@@ -16,7 +16,7 @@ from tiny_model import FLOAT32, one_thread, save_tiny_model, tiny
 
 from capo_core.chat import encode_prompt
 from capo_core.errors import ConfigError, CorpusError, ModelError
-from capo_core.generation_requests import build_requests, draw_annotations
+from capo_core.generation.requests import build_requests, draw_annotations
 from capo_core.judging.fencing import neutralise
 from capo_core.models import load_policy, load_tokenizer
 from capo_core.profiles import (

@@ -23,8 +23,8 @@ from capo_core.evaluation.retention import (
     zero_shot_decisions,
     zero_shot_requests,
 )
-from capo_core.generation import generate_responses
-from capo_core.generation_requests import build_requests
+from capo_core.generation.requests import build_requests
+from capo_core.generation.responses import generate_responses
 from capo_core.models import load_policy, load_tokenizer
 from capo_core.prompts import build_prompt, response_opening
 from schemas.artifacts import ModelRef

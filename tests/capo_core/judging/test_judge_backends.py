@@ -20,11 +20,11 @@ from typing import Any
 import pytest
 from judging_material import TASK
 
-from capo_core.attention import FOLDED
 from capo_core.errors import JudgeError
 from capo_core.judging.backends import JudgeAnswer, parse_verdict
 from capo_core.judging.endpoint_backend import OpenAIJudgeBackend
 from capo_core.judging.questions import JudgeQuestion, render_messages
+from capo_core.layout.attention import FOLDED
 from schemas.config import OpenAIJudge
 from tasks.home import model_cache
 

@@ -26,10 +26,10 @@ from transformers import (
 )
 from transformers.masking_utils import eager_mask
 
-from capo_core.attention import FOLDED, folded_attention
 from capo_core.errors import TrainingError
-from capo_core.layout_obstacle import layout_obstacle
-from capo_core.prefix_tree import TokenGroup, count_columns, lay_out, visibility
+from capo_core.layout.attention import FOLDED, folded_attention
+from capo_core.layout.obstacle import layout_obstacle
+from capo_core.layout.prefix_tree import TokenGroup, count_columns, lay_out, visibility
 from capo_core.training.batch import Part, gather_families, split_into_parts
 from capo_core.training.collate import PreferenceGroup
 from capo_core.training.grouped_trainer import sum_losses
@@ -319,7 +319,7 @@ def test_folded_attention_takes_query_tokens_in_turn_without_gradients(monkeypat
     query, key, value = torch.randn(2, 4, 7, 8), torch.randn(2, 2, 7, 8), torch.randn(2, 2, 7, 8)
     mask = torch.zeros(2, 1, 7, 7).masked_fill(torch.ones(7, 7).triu(1).bool(), torch.finfo(torch.float32).min)
     whole = folded_attention(torch.nn.Module(), query, key, value, mask)[0]
-    monkeypatch.setattr("capo_core.attention.MAX_SCORES", 2 * 4 * 7 * 2)  # two query tokens at a time
+    monkeypatch.setattr("capo_core.layout.attention.MAX_SCORES", 2 * 4 * 7 * 2)  # two query tokens at a time
     with torch.no_grad():
         in_turn = folded_attention(torch.nn.Module(), query, key, value, mask)[0]
     expected = torch.nn.functional.scaled_dot_product_attention(

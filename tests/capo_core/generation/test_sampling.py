@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from capo_core.sampling import Sampling, draw
+from capo_core.generation.sampling import Sampling, draw
 
 
 def sampling(top_p: float = 1.0) -> Sampling:

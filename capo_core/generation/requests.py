@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from capo_core.errors import ConfigError, CorpusError
-from capo_core.generation import GenerationRequest
+from capo_core.generation.responses import GenerationRequest
 from capo_core.prompts import AnnotatorTag, Example, build_prompt
 from schemas.config import GenerationConfig, Method, TagPosition, TaskSpec
 

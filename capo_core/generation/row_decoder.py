@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from transformers import Cache
 
-from capo_core.attention import SharedPrefix
-from capo_core.decoding import ReadPrompts
-from capo_core.prefix_tree import additive
-from capo_core.row_cache import Joining, rearrange
-from capo_core.sampling import Sampling, draw
+from capo_core.generation.decoding import ReadPrompts
+from capo_core.generation.row_cache import Joining, rearrange
+from capo_core.generation.sampling import Sampling, draw
+from capo_core.layout.attention import SharedPrefix
+from capo_core.layout.prefix_tree import additive
 
 _ROOM = 32
 """Columns for tokens to come: more of them are computed in vain, fewer have the window copied more often."""

@@ -15,7 +15,7 @@ from torch import nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
-from capo_core.tree_attention import TreeBlock, attend_to_tree
+from capo_core.layout.tree_attention import TreeBlock, attend_to_tree
 
 FOLDED = "capo_folded"
 """Name of the implementation (`attn_implementation`)."""

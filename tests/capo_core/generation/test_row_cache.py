@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
-from capo_core.row_cache import Joining, rearrange
+from capo_core.generation.row_cache import Joining, rearrange
 
 
 def one_row(*tokens: float) -> DynamicCache:

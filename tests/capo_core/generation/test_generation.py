@@ -25,13 +25,13 @@ from tiny_model import (
 )
 
 from capo_core.chat import encode_prompt, encode_response
-from capo_core.decoding import count_common, read_prefix, read_prompts
 from capo_core.errors import ModelError
-from capo_core.generation import GenerationRequest, generate_responses
+from capo_core.generation.decoding import count_common, read_prefix, read_prompts
+from capo_core.generation.responses import GenerationRequest, generate_responses
+from capo_core.generation.sampling import Sampling, draw
 from capo_core.merging import round_stochastically
 from capo_core.models import load_model, load_policy, load_tokenizer
 from capo_core.prompts import Example, build_prompt, response_opening
-from capo_core.sampling import Sampling, draw
 from capo_core.training.sft import train_sft
 from schemas.artifacts import ModelRef
 from schemas.config import GenerationConfig, ModelConfig, SFTConfig, TaskSpec
@@ -187,7 +187,7 @@ def test_a_shared_opening_changes_nothing(policy: Any, tiny: ModelRef, monkeypat
     openings = [encode_response(response_opening(label), tokenizer) for label in TASK.labels.names]
     n_shared = count_common(tokens)
     assert n_shared > 50
-    monkeypatch.setattr("capo_core.decoding._PREFIX_STEP", 16)  # in four steps or more
+    monkeypatch.setattr("capo_core.generation.decoding._PREFIX_STEP", 16)  # in four steps or more
     with torch.inference_mode():
         prefix = read_prefix(policy, tokens[0][:n_shared])
         shared = read_prompts(policy, [t[n_shared:] for t in tokens], openings, prefix)

@@ -10,8 +10,8 @@ import torch
 from tiny_model import FLOAT32, TASK, one_thread, tiny
 
 from capo_core.chat import encode_prompt, encode_response
-from capo_core.decoding import count_common, read_prefix, read_prompts
-from capo_core.generation import GenerationRequest, generate_responses
+from capo_core.generation.decoding import count_common, read_prefix, read_prompts
+from capo_core.generation.responses import GenerationRequest, generate_responses
 from capo_core.models import load_policy, load_tokenizer
 from capo_core.prompts import AnnotatorTag, build_prompt, response_opening
 from schemas.artifacts import ModelRef
@@ -91,9 +91,9 @@ def test_text_of_an_item_is_read_once_for_all_people(policy: Any, tiny: ModelRef
     ("name", "value"),
     [
         ("row_decoder._ROOM", 1),  # the window is copied with every token
-        ("generation.MAX_CACHED_TOKENS", 200),  # one request at a time
-        ("generation.MAX_CACHED_TOKENS", 700),  # a few
-        ("generation._TOKENS_PER_PASS", 1),  # each prompt in a pass of its own
+        ("responses.MAX_CACHED_TOKENS", 200),  # one request at a time
+        ("responses.MAX_CACHED_TOKENS", 700),  # a few
+        ("responses._TOKENS_PER_PASS", 1),  # each prompt in a pass of its own
         ("row_decoder._MAX_ENDED", 0.01),  # rows that have ended leave at once
         ("row_decoder._MAX_ENDED", 1.0),  # or never
     ],
@@ -102,7 +102,7 @@ def test_limits_change_no_response(
     policy: Any, tiny: ModelRef, monkeypatch: pytest.MonkeyPatch, name: str, value: float
 ) -> None:
     expected = run(policy, tiny, requests(*PEOPLE))["text"].to_list()
-    monkeypatch.setattr(f"capo_core.{name}", value)
+    monkeypatch.setattr(f"capo_core.generation.{name}", value)
     assert run(policy, tiny, requests(*PEOPLE))["text"].to_list() == expected
 
 

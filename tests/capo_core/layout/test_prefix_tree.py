@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capo_core.prefix_tree import TokenGroup, additive, count_columns, lay_out, visibility
+from capo_core.layout.prefix_tree import TokenGroup, additive, count_columns, lay_out, visibility
 
 
 def test_layout_of_two_groups_by_hand() -> None:

@@ -7,10 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capo_core import tree_attention
-from capo_core.attention import folded_attention
-from capo_core.prefix_tree import TokenGroup, lay_out, visibility
-from capo_core.tree_attention import attend_to_tree, cut_into_blocks
+from capo_core.layout import tree_attention
+from capo_core.layout.attention import folded_attention
+from capo_core.layout.prefix_tree import TokenGroup, lay_out, visibility
+from capo_core.layout.tree_attention import attend_to_tree, cut_into_blocks
 
 
 def make_row(n_items: int = 3, n_tags: int = 2, n_responses: int = 3) -> torch.Tensor:

@@ -16,10 +16,10 @@ import torch
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from capo_core.attention import SharedPrefix
-from capo_core.prefix_tree import TokenGroup, TreeBatch, lay_out
+from capo_core.layout.attention import SharedPrefix
+from capo_core.layout.prefix_tree import TokenGroup, TreeBatch, lay_out
+from capo_core.layout.tree_attention import cut_into_blocks
 from capo_core.training.logps import head_logps
-from capo_core.tree_attention import cut_into_blocks
 
 _PREFIX_STEP = 512
 """Tokens of a shared opening computed at a time, which bounds the memory for attention scores."""

@@ -23,9 +23,9 @@ from schemas.config import Decision, GenerationConfig, TaskSpec
 from schemas.frames import GENERATIONS, check_columns
 
 if TYPE_CHECKING:
-    from capo_core.attention import SharedPrefix
-    from capo_core.row_decoder import Continuation, RowDecoder
-    from capo_core.sampling import Sampling
+    from capo_core.generation.row_decoder import Continuation, RowDecoder
+    from capo_core.generation.sampling import Sampling
+    from capo_core.layout.attention import SharedPrefix
 
 MAX_CACHED_TOKENS = 2**14
 """Tokens of rows whose keys and values are held at once, shared openings not counted: some 380 MiB for SmolLM2-135M."""
@@ -99,8 +99,8 @@ def generate_responses(
     """
     import torch
 
-    from capo_core.layout_obstacle import layout_obstacle
-    from capo_core.sampling import Sampling
+    from capo_core.generation.sampling import Sampling
+    from capo_core.layout.obstacle import layout_obstacle
 
     obstacle = layout_obstacle(model.config)
     if obstacle is not None:
@@ -182,8 +182,8 @@ class _Asked:
 
 def _answer(asked: _Asked, family: list[_Encoded]) -> Iterator[list[tuple[_Encoded, _Answer]]]:
     """Yield requests with a common opening as their answers are complete."""
-    from capo_core.decoding import count_common, read_prefix
-    from capo_core.row_decoder import RowDecoder
+    from capo_core.generation.decoding import count_common, read_prefix
+    from capo_core.generation.row_decoder import RowDecoder
 
     # Each prompt keeps two tokens of its own, which reading without openings needs.
     tokens = [request.tokens for request in family]
@@ -216,8 +216,8 @@ def _begin(
     asked: _Asked, decoder: RowDecoder, batch: list[_Encoded], n_shared: int, prefix: SharedPrefix | None
 ) -> list[tuple[_Encoded, _Answer]]:
     """Read some requests, let their rows join the decoder, and return their answers as they will be."""
-    from capo_core.decoding import read_prompts
-    from capo_core.row_decoder import Row
+    from capo_core.generation.decoding import read_prompts
+    from capo_core.generation.row_decoder import Row
 
     decisions = asked.config.decisions
     openings = asked.openings if "constrained" in decisions else []
