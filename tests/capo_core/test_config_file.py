@@ -47,7 +47,7 @@ def test_configurations_ship_for_both_corpora_and_three_models() -> None:
 @pytest.mark.parametrize(
     ("override", "key", "allowed"),
     [
-        ("capo.betta=1", "capo.betta", "beta, learning_rate"),
+        ("capo.betta=1", "capo.betta", "batch_size, beta, "),
         ("nope=1", "nope", "adapter, capo, convergence, corpus"),
         ("judge.backend={type: openai, foo: 1}", "judge.backend.openai.foo", "base_url"),
         ("task.labels.minimum=1", "task.labels.nominal.minimum", "names, type"),

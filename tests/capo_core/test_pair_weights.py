@@ -237,7 +237,8 @@ def test_weights_are_returned_in_the_order_of_the_pairs() -> None:
 @pytest.mark.parametrize("weighting", ["uniform", "style_distance", "validity", "relation"])
 def test_varierr_weights_have_mean_one_over_each_chosen_response(weighting: str) -> None:
     corpus = varierr_corpus()
-    config = PairConfig.model_validate({"weighting": weighting, "same_label_weight": 0.8})
+    settings = {"weighting": weighting} | ({"same_label_weight": 0.8} if weighting == "relation" else {})
+    config = PairConfig.model_validate(settings)
     preferences, _ = build_preferences(corpus, "Ann1", NLI, config, tag=None)
     response = pl.col("chosen").list.first().struct.field("content")
     means = preferences.group_by("item_id", "chosen_label", response).agg(pl.col("weight").mean())["weight"]
