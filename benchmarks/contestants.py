@@ -71,12 +71,16 @@ class Setting:
         """Return SmolLM2's tokenizer, whatever the shape of the model."""
         return load_tokenizer(resolve_model(self.config.model.id, cache_dir=model_cache()))
 
+    def annotations(self) -> pl.DataFrame:
+        """Return the corpus's annotations."""
+        config = self.config
+        paths = [_BUNDLED / Path(p).name if p.startswith("bundled:") else data_dir() / p for p in config.corpus.paths]
+        return read_corpus(paths, config.corpus.format, config.task).annotations
+
     def groups(self, *, tagged: bool) -> list[PreferenceGroup]:
         """Return the preference groups of all annotators on the first training items that all of them answered."""
         config = self.config
-        paths = [_BUNDLED / Path(p).name if p.startswith("bundled:") else data_dir() / p for p in config.corpus.paths]
-        read = read_corpus(paths, config.corpus.format, config.task).annotations
-        corpus = assign_splits(read, config.splits).filter(pl.col("split") == "train")
+        corpus = assign_splits(self.annotations(), config.splits).filter(pl.col("split") == "train")
         annotators = sorted(corpus["annotator_id"].unique())
         answered = corpus.group_by("item_id").agg(n=pl.col("annotator_id").n_unique())
         complete = answered.filter(pl.col("n") == len(annotators))["item_id"].sort()

@@ -29,24 +29,20 @@ import polars as pl
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
-import capo_core
 from benchmarks.contestants import Setting
 from benchmarks.machine import describe_machine, time_in_turns
 from capo_core.chat import encode_prompt
-from capo_core.corpora import read_corpus
 from capo_core.generation.responses import GenerationRequest, generate_responses
 from capo_core.models import load_model, load_policy, load_tokenizer, resolve_model
 from capo_core.prompts import AnnotatorTag, build_prompt
 from capo_core.quiet import quiet_libraries
 from schemas.artifacts import ModelRef
 from schemas.config import ExperimentConfig, GenerationConfig
-from tasks.home import data_dir, model_cache
+from tasks.home import model_cache
 
 N_ANNOTATORS = 4
 PEER_ROWS = 8
 SHARED = "shared"
-
-_BUNDLED = Path(capo_core.__file__).parent / "corpora" / "example"
 
 
 @dataclass
@@ -104,8 +100,7 @@ def prepare(arguments: argparse.Namespace, folder: Path) -> Workload:
         update={"model": setting.config.model.model_copy(update={"dtype": arguments.dtype, "device": "cpu"})}
     )
     ref = resolve_model(config.model.id, cache_dir=model_cache())
-    paths = [_BUNDLED / Path(p).name if p.startswith("bundled:") else data_dir() / p for p in config.corpus.paths]
-    annotations = read_corpus(paths, config.corpus.format, config.task).annotations
+    annotations = setting.annotations()
     items = annotations.unique("item_id").sort("item_id")[: arguments.items]
     annotators = sorted(annotations["annotator_id"].unique())[:N_ANNOTATORS]
     generation = config.generation.model_copy(

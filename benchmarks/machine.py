@@ -16,7 +16,7 @@ def describe_machine() -> str:
     import transformers
     import trl
 
-    name = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else name_processor()
     return (
         f"{name}, {torch.get_num_threads()} of {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python "
         f"{platform.python_version()}, torch {torch.__version__}, transformers {transformers.__version__}, "
@@ -24,7 +24,8 @@ def describe_machine() -> str:
     )
 
 
-def _processor() -> str:
+def name_processor() -> str:
+    """Return the processor's name as the system gives it."""
     try:
         with open("/proc/cpuinfo", encoding="ascii", errors="replace") as handle:
             names = [line.partition(":")[2].strip() for line in handle if line.startswith("model name")]

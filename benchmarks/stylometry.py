@@ -26,6 +26,7 @@ from sklearn.linear_model import RidgeClassifier
 from sklearn.model_selection import PredefinedSplit, permutation_test_score
 from threadpoolctl import threadpool_limits
 
+from benchmarks.machine import name_processor
 from capo_core.stylometry.attribution_permutation import permute_attribution
 from capo_core.stylometry.permutation import compare_annotators
 
@@ -64,7 +65,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     effort = QUICK if parser.parse_args().quick else FULL
     print(
-        f"{_processor()}, 1 thread of {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python "
+        f"{name_processor()}, 1 thread of {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python "
         f"{platform.python_version()}, numpy {np.__version__}, scipy {scipy.__version__}, sklearn {sklearn.__version__}"
     )
     with threadpool_limits(limits=1):
@@ -170,15 +171,6 @@ def _print_ratio(ours: Time, peer: Time, scale: float, name: str) -> None:
         f"  {name} for as many, extrapolated x{scale:.0f} (not measured): {processor:.0f} s of processor, {wall:.0f} s"
     )
     print(f"  ratio {name} / capo: {processor / ours.processor:.0f} (wall {wall / ours.wall:.0f})")
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as handle:
-            names = [line.partition(":")[2].strip() for line in handle if line.startswith("model name")]
-    except OSError:
-        names = []
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

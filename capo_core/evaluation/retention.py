@@ -150,7 +150,7 @@ def neutral_nll(
     import torch
 
     from capo_core.layout.prefix_tree import TokenGroup, lay_out
-    from capo_core.training.logps import head_logps
+    from capo_core.training.logps import score_states
 
     groups = []
     for text in texts:
@@ -169,7 +169,7 @@ def neutral_nll(
                 attention_mask=batch.attention_mask(model.dtype),
                 use_cache=False,
             ).last_hidden_state
-            logps = head_logps(states.flatten(0, 1)[batch.predictor].float(), head, batch.target)[batch.scored].double()
+            logps = score_states(states, head, batch).tokens.double()
             nll += (-logps.new_zeros(len(batch.n_tokens)).index_add(0, batch.response, logps)).tolist()
     return np.array(nll), np.array([len(group.responses[0]) for group in groups])
 

@@ -17,9 +17,9 @@ from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from capo_core.layout.attention import SharedPrefix
-from capo_core.layout.prefix_tree import TokenGroup, TreeBatch, lay_out
-from capo_core.layout.tree_attention import cut_into_blocks
-from capo_core.training.logps import head_logps
+from capo_core.layout.prefix_tree import TokenGroup, TreeBatch, count_shared, lay_out
+from capo_core.layout.tree_attention import cut_into_blocks, see_by_blocks
+from capo_core.training.logps import score_states
 
 _PREFIX_STEP = 512
 """Tokens of a shared opening computed at a time, which bounds the memory for attention scores."""
@@ -80,7 +80,10 @@ def read_prompts(
     n_each = max(1, len(openings))
     paths = [batch.paths[i : i + n_each] for i in range(0, len(batch.paths), n_each)]
     columns = [(own[0][: len(prompt)], list(own)) for prompt, own in zip(prompts, paths, strict=True)]
-    logps = _score(model, states, batch) if openings else states.new_zeros(0, dtype=torch.float32)
+    logps = states.new_zeros(0, dtype=torch.float32)
+    if openings:
+        # In bfloat16 a logit of 16 is rounded to the next eighth, and labels would tie.
+        logps = score_states(states, model.get_output_embeddings().weight.float(), batch).responses
     return ReadPrompts(columns, logps.view(len(prompts), len(openings)), states, cache)
 
 
@@ -90,14 +93,6 @@ def _group(prompt: Sequence[int], openings: Sequence[Sequence[int]]) -> TokenGro
         return TokenGroup(prompt[:-1], [prompt[-1:]])  # the layout tells where responses stand
     n_common = count_common(openings)
     return TokenGroup([*prompt, *openings[0][:n_common]], [opening[n_common:] for opening in openings])
-
-
-def _score(model: Any, states: torch.Tensor, batch: TreeBatch) -> torch.Tensor:
-    """Return the summed log-probability of each response of a tree."""
-    # In bfloat16 a logit of 16 is rounded to the next eighth, and labels would tie.
-    weight = model.get_output_embeddings().weight.float()
-    tokens = head_logps(states[batch.predictor].float(), weight, batch.target)[batch.scored]
-    return tokens.new_zeros(len(batch.n_tokens)).index_add(0, batch.response, tokens)
 
 
 def _read(model: Any, batch: TreeBatch, prefix: SharedPrefix | None) -> tuple[torch.Tensor, Cache]:
@@ -120,10 +115,9 @@ def _read(model: Any, batch: TreeBatch, prefix: SharedPrefix | None) -> tuple[to
     states = model.get_decoder()(
         input_ids=batch.input_ids,
         position_ids=batch.position_ids,
-        attention_mask=blocks[0].mask.new_zeros(1, 1, 1, 1),  # 4-D, so that no other is made; the blocks decide
         past_key_values=cache,
         use_cache=True,
-        tree_blocks=blocks,
+        **see_by_blocks(blocks),
     ).last_hidden_state[0]
     return states, cache
 
@@ -142,6 +136,5 @@ def _length(prefix: SharedPrefix | None) -> int:
 def count_common(sequences: Sequence[Sequence[int]]) -> int:
     """Return how many first tokens all sequences share; each keeps at least one of its own."""
     # Between the least and the greatest in lexicographic order lie all others.
-    low, high = min(map(list, sequences)), max(map(list, sequences))
-    shared = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))
+    shared = count_shared(min(map(list, sequences)), max(map(list, sequences)))
     return min(shared, min(map(len, sequences)) - 1)

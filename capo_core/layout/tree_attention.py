@@ -79,6 +79,12 @@ def _cheapest_cut(starts: Sequence[int], depths: Sequence[int], n_columns: int) 
     return found[::-1]
 
 
+def see_by_blocks(blocks: Sequence[TreeBlock]) -> dict[str, Any]:
+    """Return the arguments of a model's forward pass under which the blocks alone decide who sees whom."""
+    # transformers takes a 4-D mask as it is, so nothing of the row's length squared is built.
+    return {"attention_mask": blocks[0].mask.new_zeros(1, 1, 1, 1), "tree_blocks": blocks}
+
+
 def attend_to_tree(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, blocks: Sequence[TreeBlock]
 ) -> torch.Tensor:

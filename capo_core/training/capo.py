@@ -65,7 +65,6 @@ def train_capo(
     from capo_core.training.log import summarise
     from capo_core.training.rewinding import rewind_adapter
     from capo_core.training.run import checkpoint_folder, run_trainer, trainer_settings
-    from capo_core.training.trl_reference import dpo_trainer
     from capo_core.versions import library_versions
 
     check_adapter(model, sft_adapter_dir)
@@ -85,14 +84,12 @@ def train_capo(
         trainable = open_adapter(model, model_config, adapter, sft_adapter_dir, config.trainer)
         if config.gradient_checkpointing:
             checkpoint_activations(trainable)
-        settings = trainer_settings(
-            config, folder=folder, device=device, seed=seed, batch_size=_batch_size(corpus, config), save=save
-        )
-        if config.trainer == "trl":
-            half = model_config.dtype == "bfloat16"
-            trainer = dpo_trainer(trainable, tokenizer, corpus, config, settings, bf16=half)
+        batch_size = config.batch_size if config.trainer == "grouped" else _pairs_per_batch(corpus, config.batch_size)
+        settings = trainer_settings(config, folder=folder, device=device, seed=seed, batch_size=batch_size, save=save)
+        if config.trainer == "grouped":
+            trainer = _prepare_grouped(trainable, corpus, config, settings, reference)
         else:
-            trainer = _prepare(trainable, corpus, config, settings, reference)
+            trainer = _prepare_trl(trainable, tokenizer, corpus, config, settings, model_config)
         resumed_from = run_trainer(trainer, config, identity, progress=progress)
     annotators = sorted(preferences["annotator_id"].unique())
     card = describe_adapter("capo", model, adapter, config, annotators, seed)
@@ -102,10 +99,10 @@ def train_capo(
     return summarise(trainer, corpus, resumed_from)
 
 
-def _prepare(
+def _prepare_grouped(
     trainable: Any, corpus: EncodedCorpus, config: CAPOConfig, settings: dict[str, Any], reference: pl.DataFrame | None
 ) -> Any:
-    """Return the configured trainer; the reference is that of the model as it is now."""
+    """Return our trainer; the reference is that of the model as it is now."""
     from capo_core.training.grouped_trainer import grouped_trainer
     from capo_core.training.layout_check import check_layout
     from capo_core.training.objective import Objective
@@ -123,11 +120,21 @@ def _prepare(
     return grouped_trainer(trainable, referenced, Objective.of(config), config, settings)
 
 
-def _batch_size(corpus: EncodedCorpus, config: CAPOConfig) -> int:
-    """Return the trainer's batch size that has `config.batch_size` groups on average: in pairs or in families."""
-    from capo_core.training.batch import families_per_batch, gather_families
+def _prepare_trl(
+    trainable: Any,
+    tokenizer: Any,
+    corpus: EncodedCorpus,
+    config: CAPOConfig,
+    settings: dict[str, Any],
+    model_config: ModelConfig,
+) -> Any:
+    """Return TRL's trainer, which takes its reference from the model as it is now."""
+    from capo_core.training.trl_reference import dpo_trainer
 
-    if config.trainer == "grouped":
-        return families_per_batch(gather_families(corpus.train), config.batch_size)
+    return dpo_trainer(trainable, tokenizer, corpus, config, settings, bf16=model_config.dtype == "bfloat16")
+
+
+def _pairs_per_batch(corpus: EncodedCorpus, n_groups: int) -> int:
+    """Return how many pairs `n_groups` groups have on average: TRL counts its batches in pairs."""
     n_pairs = sum(len(group.rejected) for group in corpus.train)
-    return max(1, round(config.batch_size * n_pairs / len(corpus.train)))
+    return max(1, round(n_groups * n_pairs / len(corpus.train)))

@@ -13,7 +13,7 @@ import torch
 from transformers import Trainer, TrainingArguments
 
 from capo_core.errors import TrainingError
-from capo_core.training.batch import Family, Part, gather_families, split_into_parts
+from capo_core.training.batch import Family, Part, families_per_batch, gather_families, split_into_parts
 from capo_core.training.collate import EncodedCorpus
 from capo_core.training.logps import hidden_dtype
 from capo_core.training.objective import Objective, Sums, measure, sum_losses
@@ -83,13 +83,18 @@ def grouped_trainer(
         corpus: groups, with reference log-probabilities if the objective has preferences.
         objective: what to minimise.
         config: token budget of a pass.
-        settings: from `run.trainer_settings`; its batch size counts families.
+        settings: from `run.trainer_settings`; its batch size counts groups, and as many families as hold so many on
+            average are taken.
     """
-    arguments = TrainingArguments(
-        **settings, eval_strategy="epoch" if corpus.validation else "no", remove_unused_columns=False
-    )
     train: Any = gather_families(corpus.train)
     validation: Any = gather_families(corpus.validation) or None
+    n_families = families_per_batch(train, settings["per_device_train_batch_size"])
+    settings = {**settings, "per_device_train_batch_size": n_families}
+    arguments = TrainingArguments(
+        **settings,
+        eval_strategy="epoch" if corpus.validation else "no",
+        remove_unused_columns=False,
+    )
     return GroupedTrainer(
         objective=objective,
         max_tokens=config.max_tokens_per_pass,

@@ -13,7 +13,7 @@ import torch
 
 from capo_core.layout.attention import FOLDED
 from capo_core.layout.prefix_tree import TreeBatch
-from capo_core.layout.tree_attention import cut_into_blocks
+from capo_core.layout.tree_attention import cut_into_blocks, see_by_blocks
 
 _LOGITS_AT_ONCE = 2**22
 """Logits in memory at a time (16 MiB in float32)."""
@@ -72,8 +72,7 @@ class Scores:
 def score_responses(model: Any, batch: TreeBatch) -> Scores:
     """Return the log-probabilities that a model, with or without adapter, gives the batch's responses.
 
-    Base weights in bfloat16 compute in bfloat16, the adapter's float32 parameters being cast for the products. What
-    responses have in common goes through the head once.
+    Base weights in bfloat16 compute in bfloat16, the adapter's float32 parameters being cast for the products.
 
     Args:
         model: causal language model.
@@ -84,8 +83,19 @@ def score_responses(model: Any, batch: TreeBatch) -> Scores:
         states = causal.get_decoder()(
             input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False, **_visibility(causal, batch)
         ).last_hidden_state
-    predicting = states.flatten(0, 1)[batch.predictor].to(causal.dtype)
-    tokens = head_logps(predicting, causal.get_output_embeddings().weight, batch.target)[batch.scored]
+    return score_states(states, causal.get_output_embeddings().weight, batch)
+
+
+def score_states(states: torch.Tensor, weight: torch.Tensor, batch: TreeBatch) -> Scores:
+    """Return the log-probabilities of the batch's responses; what they have in common goes through the head once.
+
+    Args:
+        states: (…, D) hidden states of the batch's columns.
+        weight: (V, D) of the head, in whose dtype it is computed.
+        batch: what stands in the columns.
+    """
+    predicting = states.flatten(0, -2)[batch.predictor].to(weight.dtype)
+    tokens = head_logps(predicting, weight, batch.target)[batch.scored]
     summed = tokens.new_zeros(len(batch.n_tokens)).index_add(0, batch.response, tokens)
     return Scores(tokens, summed)
 
@@ -95,9 +105,7 @@ def _visibility(causal: Any, batch: TreeBatch) -> dict[str, Any]:
     n_rows, n_columns = batch.end.shape
     attention = causal.config._attn_implementation
     if attention == FOLDED and n_rows == 1:
-        # A 4-D mask is taken as it is; the blocks decide, and nothing of the row's length squared is built.
-        blocks = cut_into_blocks(batch.end[0], causal.dtype)
-        return {"attention_mask": blocks[0].mask.new_zeros(1, 1, 1, 1), "tree_blocks": blocks}
+        return see_by_blocks(cut_into_blocks(batch.end[0], causal.dtype))
     if attention != "flex_attention":
         return {"attention_mask": batch.attention_mask(causal.dtype)}
     from torch.nn.attention.flex_attention import create_block_mask

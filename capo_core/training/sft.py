@@ -75,7 +75,7 @@ def train_sft(
         if config.gradient_checkpointing:
             checkpoint_activations(trainable)
         settings = trainer_settings(
-            config, folder=folder, device=device, seed=seed, batch_size=_batch_size(corpus, config), save=save
+            config, folder=folder, device=device, seed=seed, batch_size=config.batch_size, save=save
         )
         trainer = _prepare(trainable, tokenizer, corpus, config, settings, bf16=model_config.dtype == "bfloat16")
         resumed_from = run_trainer(trainer, config, identity, progress=progress)
@@ -99,11 +99,3 @@ def _prepare(
 
     check_layout(trainable, corpus.train[0])
     return grouped_trainer(trainable, corpus, SUPERVISED, config, settings)
-
-
-def _batch_size(corpus: EncodedCorpus, config: SFTConfig) -> int:
-    """Return the trainer's batch size that has `config.batch_size` responses on average: in rows or in families."""
-    from capo_core.training.batch import families_per_batch, gather_families
-
-    grouped = config.trainer == "grouped"
-    return families_per_batch(gather_families(corpus.train), config.batch_size) if grouped else config.batch_size
