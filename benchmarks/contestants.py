@@ -27,7 +27,8 @@ from capo_core.training.objective import SUPERVISED, Objective, sum_losses
 from capo_core.training.reference import add_reference_logps, score_groups
 from capo_core.training.run import trainer_settings
 from capo_core.training.trl_reference import dpo_trainer, sft_trainer
-from schemas.config import CAPOConfig, ExperimentConfig, SFTConfig
+from schemas.config import ExperimentConfig
+from schemas.training import CAPOConfig, SFTConfig
 from tasks.home import data_dir, model_cache
 
 TRL_PAIRS = 8

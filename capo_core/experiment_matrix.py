@@ -10,8 +10,10 @@ from pydantic import JsonValue
 
 from capo_core.config_file import load_config, load_section, validate_section
 from capo_core.errors import ConfigError
-from schemas.config import ExperimentConfig, Method, PairConfig
+from schemas.config import ExperimentConfig
 from schemas.experiment import Arm, ExperimentMatrix, Layout
+from schemas.section import Method
+from schemas.training import PairConfig
 
 JUDGED_FORMATS = ("varierr",)
 """Formats whose explanations carry second-round judgements."""

@@ -15,7 +15,7 @@ from capo_core.bundled_models import ENCODER_ID, SMOLLM2_ID, convert_smollm2, fi
 from capo_core.errors import ConfigError, ModelError
 from capo_core.quiet import quiet_libraries
 from schemas.artifacts import ModelRef
-from schemas.config import ModelConfig
+from schemas.training import ModelConfig
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

@@ -10,7 +10,8 @@ import polars as pl
 from capo_core.errors import CorpusError
 from capo_core.stylometry.features import feature_matrix
 from capo_core.validity import measure_validity
-from schemas.config import PairConfig, PairWeighting
+from schemas.section import PairWeighting
+from schemas.training import PairConfig
 
 CHOICE = ("item_id", "annotator_id", "chosen_label", "response")
 """The columns that say which chosen response a pair belongs to."""

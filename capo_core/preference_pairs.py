@@ -16,8 +16,10 @@ from capo_core.pair_weights import weigh_pairs
 from capo_core.prompts import AnnotatorTag, build_prompt, response_text
 from capo_core.text import identity_form
 from capo_core.validity import measure_validity
-from schemas.config import PairConfig, PairStrategy, TagPosition, TaskSpec
+from schemas.config import TaskSpec
 from schemas.frames import DEMONSTRATIONS, MESSAGES, PAIR_DROPS, PREFERENCES, check_columns
+from schemas.section import PairStrategy, TagPosition
+from schemas.training import PairConfig
 
 if TYPE_CHECKING:
     from capo_core.stylometry.reduction import Embed

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from schemas.config import NominalLabels, TagPosition, TaskSpec
+from schemas.config import NominalLabels, TaskSpec
+from schemas.section import TagPosition
 
 Message = dict[str, str]
 ParseStatus = Literal["ok", "no_label", "unknown_label", "no_explanation"]

@@ -20,8 +20,8 @@ import polars as pl
 
 from capo_core.agreement import Level
 from capo_core.errors import CorpusError
-from schemas.config import Subjectivity
 from schemas.frames import SUBJECTIVITY, check_columns
+from schemas.section import Subjectivity
 
 ALPHA_MANIFEST = 0.667
 """The least α that still supports tentative conclusions (Krippendorff 2004, *Content Analysis*, chapter 11)."""

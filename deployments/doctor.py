@@ -17,7 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from capo_core.errors import InputFileError
-from schemas.config import ExperimentConfig, OpenAIJudge
+from schemas.config import ExperimentConfig
+from schemas.judge import OpenAIJudge
 from tasks.home import capo_home, model_cache
 from tasks.sources import find_source
 from tasks.tracking import tracking_uri

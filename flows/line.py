@@ -13,7 +13,10 @@ from prefect.futures import PrefectFuture
 from capo_core.preference_pairs import RANKED_STRATEGIES
 from flows.plan import plan_run
 from schemas.artifacts import ArtifactRef, ModelRef, SourceFile
-from schemas.config import EmbeddingConfig, ExperimentConfig, LocalJudge, TagPosition
+from schemas.config import ExperimentConfig
+from schemas.judge import LocalJudge
+from schemas.section import TagPosition
+from schemas.training import EmbeddingConfig
 from tasks.analyze import analyze_agreement, analyze_convergence, analyze_stability, analyze_style
 from tasks.artifact_store import ArtifactStore
 from tasks.evaluate import evaluate_methods

@@ -10,7 +10,9 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
-from schemas.config import ExperimentConfig, Method, PairConfig, Section, Slug, flatten_keys
+from schemas.config import ExperimentConfig
+from schemas.section import Method, Section, Slug, flatten_keys
+from schemas.training import PairConfig
 
 Layout = Literal["per_annotator", "shared"]
 Overrides = dict[str, JsonValue]

@@ -6,7 +6,9 @@ from capo_core.generation.requests import build_requests
 from capo_core.generation.responses import generate_responses
 from capo_core.models import load_policy, load_tokenizer
 from schemas.artifacts import ArtifactRef, ModelRef
-from schemas.config import GenerationConfig, Method, ModelConfig, TagPosition, TaskSpec
+from schemas.config import GenerationConfig, TaskSpec
+from schemas.section import Method, TagPosition
+from schemas.training import ModelConfig
 from tasks.step import Step, step
 
 

@@ -9,7 +9,8 @@ from capo_core.human_validation.blinding import build_validation_set
 from capo_core.human_validation.ratings import read_ratings, summarise_ratings
 from capo_core.human_validation.sheet import write_sheets
 from schemas.artifacts import ArtifactRef, SourceFile
-from schemas.config import HumanValidationConfig, TaskSpec
+from schemas.config import TaskSpec
+from schemas.human_validation import HumanValidationConfig
 from tasks.artifact_store import ArtifactStore
 from tasks.sources import secret_id, validation_secret
 from tasks.step import Step, step

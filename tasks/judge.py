@@ -12,8 +12,10 @@ from capo_core.judging.local_backend import LocalJudgeBackend
 from capo_core.judging.questions import build_questions
 from capo_core.models import load_policy, load_tokenizer
 from schemas.artifacts import ArtifactRef, ModelRef
-from schemas.config import JudgeConfig, ModelConfig, OpenAIJudge, TaskSpec
+from schemas.config import TaskSpec
 from schemas.frames import GENERATIONS, empty
+from schemas.judge import JudgeConfig, OpenAIJudge
+from schemas.training import ModelConfig
 from tasks.step import Step, step
 from tasks.tracking import name_figures
 

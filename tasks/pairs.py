@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from capo_core.preference_pairs import build_demonstrations, build_preferences
 from schemas.artifacts import ArtifactRef, ModelRef
-from schemas.config import PairConfig, TagPosition, TaskSpec
+from schemas.config import TaskSpec
+from schemas.section import TagPosition
+from schemas.training import PairConfig
 from tasks.step import Step, step
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from capo_core.models import load_policy, load_tokenizer
 from capo_core.profiles import build_profile_request, find_flaw, write_profile
 from schemas.artifacts import ArtifactRef, ModelRef
-from schemas.config import ModelConfig, ProfileConfig, TaskSpec
+from schemas.config import ProfileConfig, TaskSpec
+from schemas.training import ModelConfig
 from tasks.step import Step, step
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from capo_core.evaluation.retention import ModelProbe, probe_model, retention_table
 from capo_core.models import load_policy, load_tokenizer
 from schemas.artifacts import ArtifactRef, ModelRef
-from schemas.config import ModelConfig, TaskSpec
+from schemas.config import TaskSpec
 from schemas.frames import RETENTION, empty
+from schemas.training import ModelConfig
 from tasks.step import Step, step
 
 

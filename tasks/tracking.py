@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from schemas.artifacts import ArtifactRef
-from schemas.config import flatten_keys
+from schemas.section import flatten_keys
 from tasks.artifact_store import ArtifactStore, canonical_json
 from tasks.home import capo_home
 

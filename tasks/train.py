@@ -9,7 +9,7 @@ from functools import partial
 from capo_core.training.capo import train_capo
 from capo_core.training.sft import train_sft
 from schemas.artifacts import ArtifactRef, ModelRef
-from schemas.config import AdapterConfig, CAPOConfig, ModelConfig, SFTConfig, TokenLimits
+from schemas.training import AdapterConfig, CAPOConfig, ModelConfig, SFTConfig, TokenLimits
 from tasks.step import Step, step
 
 SHARED = "shared"

@@ -18,8 +18,8 @@ from capo_core.statistics.significance import (
     percentile_interval,
     seeds_and_items_p_value,
 )
-from schemas.config import Method
 from schemas.frames import COMPARISONS, METRICS, check_columns
+from schemas.section import Method
 
 ALL = "all"
 LADDER: tuple[Method, ...] = get_args(Method)

@@ -10,7 +10,8 @@ import polars as pl
 from capo_core.errors import ConfigError, CorpusError
 from capo_core.generation.responses import GenerationRequest
 from capo_core.prompts import AnnotatorTag, Example, build_prompt
-from schemas.config import GenerationConfig, Method, TagPosition, TaskSpec
+from schemas.config import GenerationConfig, TaskSpec
+from schemas.section import Method, TagPosition
 
 
 def build_requests(

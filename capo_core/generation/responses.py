@@ -19,8 +19,9 @@ from capo_core.errors import ModelError
 from capo_core.progress import Progress, silent
 from capo_core.prompts import Message, parse_response, response_opening
 from capo_core.seeding import derive_seed
-from schemas.config import Decision, GenerationConfig, TaskSpec
+from schemas.config import GenerationConfig, TaskSpec
 from schemas.frames import GENERATIONS, check_columns
+from schemas.section import Decision
 
 if TYPE_CHECKING:
     from capo_core.generation.row_decoder import Continuation, RowDecoder

@@ -15,8 +15,9 @@ import polars as pl
 from capo_core.errors import CorpusError, RatingsError
 from capo_core.judging.groups import Group, draw_groups, draw_references, list_candidates
 from capo_core.seeding import derive_seed
-from schemas.config import HumanValidationConfig, TaskSpec
+from schemas.config import TaskSpec
 from schemas.frames import VALIDATION_KEY, VALIDATION_TASKS, check_columns
+from schemas.human_validation import HumanValidationConfig
 
 MIN_SECRET_BYTES = 16
 

@@ -18,8 +18,8 @@ from capo_core.judging.intervals import NOT_MEASURED, Estimate, mean_over_annota
 from capo_core.judging.questions import JudgeQuestion, judged_methods
 from capo_core.progress import Progress, silent
 from capo_core.seeding import derive_seed
-from schemas.config import JudgeConfig
 from schemas.frames import METRICS, VERDICTS, check_columns
+from schemas.judge import JudgeConfig
 
 GIVE_UP_AFTER = 10
 """A judge whose first so many answers are all failures is not asked further."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from capo_core.errors import JudgeError
 from capo_core.judging.backends import JudgeAnswer, parse_verdict
 from capo_core.judging.questions import JudgeQuestion
-from schemas.config import OpenAIJudge
+from schemas.judge import OpenAIJudge
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI

@@ -14,7 +14,8 @@ import polars as pl
 from capo_core.judging.fencing import fence, make_nonce
 from capo_core.judging.groups import HUMAN, HUMAN_SHUFFLED, Group, draw_groups, draw_references
 from capo_core.prompts import Message
-from schemas.config import JudgeConfig, TaskSpec
+from schemas.config import TaskSpec
+from schemas.judge import JudgeConfig
 
 PROMPT_VERSION = "attribution_v1"
 """Name of the prompt file beside this module. A changed text gets a new name."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import get_args
 
-from schemas.config import Method
+from schemas.section import Method
 
 METHOD_TITLES = {
     "human": "Human text",

@@ -28,7 +28,7 @@ from capo_core.stylometry.attribution import Inputs
 from capo_core.stylometry.function_words import FUNCTION_WORDS
 from capo_core.stylometry.input_regression import InputRegression, fit_input_regression
 from capo_core.text import label_spellings, mask_words, mask_words_except, surface_normalise, words
-from schemas.config import Classifier, Normalisation, Reduction
+from schemas.section import Classifier, Normalisation, Reduction
 
 Embed = Callable[[list[str]], np.ndarray]
 """Sentence encoder: n texts to an array [n, d]."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from capo_core.errors import TrainingError
 from capo_core.models import check_adapter, choose_device, load_model, read_adapter_settings
 from schemas.artifacts import ModelRef
-from schemas.config import AdapterConfig, CAPOConfig, ModelConfig, OptimisationConfig
+from schemas.training import AdapterConfig, CAPOConfig, ModelConfig, OptimisationConfig
 
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel

@@ -14,7 +14,7 @@ from capo_core.progress import Progress, silent
 from capo_core.quiet import quiet_libraries
 from capo_core.seeding import isolated_rng
 from schemas.artifacts import ModelRef
-from schemas.config import AdapterConfig, CAPOConfig, ModelConfig
+from schemas.training import AdapterConfig, CAPOConfig, ModelConfig
 
 if TYPE_CHECKING:
     from capo_core.training.collate import EncodedCorpus

@@ -12,8 +12,8 @@ import polars as pl
 from capo_core.chat import encode_fitting_prompt, encode_response, end_of_turn_id
 from capo_core.errors import TrainingError
 from capo_core.layout.prefix_tree import TokenGroup
-from schemas.config import TokenLimits
 from schemas.frames import DEMONSTRATIONS, PREFERENCES, check_columns
+from schemas.training import TokenLimits
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

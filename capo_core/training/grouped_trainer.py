@@ -17,7 +17,7 @@ from capo_core.training.batch import Family, Part, families_per_batch, gather_fa
 from capo_core.training.collate import EncodedCorpus
 from capo_core.training.logps import hidden_dtype
 from capo_core.training.objective import Objective, Sums, measure, sum_losses
-from schemas.config import OptimisationConfig
+from schemas.training import OptimisationConfig
 
 
 class GroupedTrainer(Trainer):

@@ -15,7 +15,7 @@ import torch
 from torch.nn.functional import logsigmoid
 
 from capo_core.errors import ConfigError
-from schemas.config import PreferenceLoss
+from schemas.section import PreferenceLoss
 
 
 @dataclass(frozen=True, eq=False)

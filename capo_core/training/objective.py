@@ -11,7 +11,8 @@ import torch
 from capo_core.training.batch import Part
 from capo_core.training.logps import score_responses
 from capo_core.training.loss import negative_log_likelihood, preference_loss
-from schemas.config import CAPOConfig, PreferenceLoss
+from schemas.section import PreferenceLoss
+from schemas.training import CAPOConfig
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ from capo_core.training.collate import PreferenceGroup, encode_preferences
 from capo_core.training.logps import hidden_dtype, score_responses
 from capo_core.training.objective import Objective, measure
 from schemas.artifacts import ModelRef
-from schemas.config import AdapterConfig, ModelConfig, TokenLimits
 from schemas.frames import REFERENCE, check_columns
+from schemas.training import AdapterConfig, ModelConfig, TokenLimits
 
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 2e-2}
 

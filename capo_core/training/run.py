@@ -15,7 +15,7 @@ from transformers import PrinterCallback, TrainerCallback
 from capo_core.errors import TrainingError
 from capo_core.progress import Progress
 from capo_core.training.checkpoints import SealCheckpoints, checkpoint_step, checkpoint_steps, newest_intact_checkpoint
-from schemas.config import OptimisationConfig
+from schemas.training import OptimisationConfig
 
 
 class _ReportProgress(TrainerCallback):

@@ -12,7 +12,7 @@ from capo_core.progress import Progress, silent
 from capo_core.quiet import quiet_libraries
 from capo_core.seeding import isolated_rng
 from schemas.artifacts import ModelRef
-from schemas.config import AdapterConfig, ModelConfig, SFTConfig
+from schemas.training import AdapterConfig, ModelConfig, SFTConfig
 
 if TYPE_CHECKING:
     from capo_core.training.collate import EncodedCorpus

@@ -18,7 +18,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from capo_core.errors import TrainingError
 from capo_core.training.collate import EncodedCorpus, PreferenceGroup
-from schemas.config import CAPOConfig
+from schemas.training import CAPOConfig
 
 # Full precision for float32 models; mixed for bfloat16 ones, the adapter staying in float32.
 _COMMON: dict[str, Any] = {"gradient_checkpointing": False, "max_length": None}

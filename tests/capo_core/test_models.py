@@ -23,7 +23,7 @@ from capo_core.errors import ConfigError, ModelError
 from capo_core.models import choose_device, load_encoder, load_model, load_policy, load_tokenizer, resolve_model
 from capo_core.prompts import build_prompt
 from schemas.artifacts import ModelRef
-from schemas.config import ModelConfig
+from schemas.training import ModelConfig
 
 __all__ = ["one_thread", "smollm2", "tiny"]
 

@@ -18,7 +18,7 @@ from capo_core.errors import ConfigError, CorpusError
 from capo_core.pair_weights import measure_distances, weigh_pairs
 from capo_core.preference_pairs import build_preferences
 from capo_core.stylometry.features import feature_matrix
-from schemas.config import PairConfig
+from schemas.training import PairConfig
 
 UNIFORM = PairConfig()
 STYLE = PairConfig(weighting="style_distance")

@@ -11,8 +11,9 @@ from evaluation_material import NLI
 from capo_core.errors import CorpusError
 from capo_core.preference_pairs import build_demonstrations, build_preferences
 from capo_core.prompts import AnnotatorTag, build_prompt
-from schemas.config import PairConfig, PairStrategy
 from schemas.frames import CORPUS, DEMONSTRATIONS, PAIR_DROPS, PREFERENCES
+from schemas.section import PairStrategy
+from schemas.training import PairConfig
 
 ALL = PairConfig()
 

@@ -15,7 +15,8 @@ from real_data import VARIERR_FILE, real_file, varierr_corpus
 
 from capo_core.errors import ConfigError
 from capo_core.preference_pairs import build_preferences
-from schemas.config import PairConfig, PairStrategy
+from schemas.section import PairStrategy
+from schemas.training import PairConfig
 
 # Unit vectors in the plane by the texts' angles; the cosine of two is that of the angle between them.
 ANGLES = {

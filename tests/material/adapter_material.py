@@ -10,7 +10,7 @@ from tiny_model import FLOAT32
 
 from capo_core.training.adapters import describe_adapter, new_adapter, save_adapter
 from schemas.artifacts import ModelRef
-from schemas.config import AdapterConfig, ModelConfig, SFTConfig
+from schemas.training import AdapterConfig, ModelConfig, SFTConfig
 
 KINDS = ("lora", "dora", "oft")
 

@@ -17,8 +17,9 @@ from capo_core.bundled_models import SMOLLM2_ID
 from capo_core.models import resolve_model
 from capo_core.prompts import build_prompt, response_text
 from schemas.artifacts import ModelRef
-from schemas.config import AdapterConfig, ModelConfig, NominalLabels, OrdinalLabels, TaskSpec
+from schemas.config import NominalLabels, OrdinalLabels, TaskSpec
 from schemas.frames import DEMONSTRATIONS, PREFERENCES
+from schemas.training import AdapterConfig, ModelConfig
 
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"

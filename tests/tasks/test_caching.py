@@ -15,8 +15,8 @@ from prefect.settings import get_current_settings
 
 from capo_core.errors import DamagedArtifactError
 from schemas.artifacts import ArtifactRef, ModelRef, SourceFile
-from schemas.config import CAPOConfig, PairConfig
 from schemas.frames import RETENTION, empty
+from schemas.training import CAPOConfig, PairConfig
 from tasks.artifact_store import ArtifactStore
 from tasks.caching import FlockLockManager, ReferenceSerializer, compute_cache_key, set_aside_foreign_record
 

@@ -10,8 +10,8 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 
 from schemas.artifacts import ArtifactRef
-from schemas.config import PairConfig
 from schemas.frames import RETENTION, empty
+from schemas.training import PairConfig
 from tasks import tracking
 from tasks.artifact_store import ArtifactStore
 from tasks.step import Step, describe_step, step

@@ -34,8 +34,9 @@ from capo_core.models import load_model, load_policy, load_tokenizer
 from capo_core.prompts import Example, build_prompt, response_opening
 from capo_core.training.sft import train_sft
 from schemas.artifacts import ModelRef
-from schemas.config import GenerationConfig, ModelConfig, SFTConfig, TaskSpec
+from schemas.config import GenerationConfig, TaskSpec
 from schemas.frames import GENERATIONS
+from schemas.training import ModelConfig, SFTConfig
 
 __all__ = ["one_thread", "smollm2", "tiny"]
 

@@ -15,7 +15,8 @@ from capo_core.generation.responses import GenerationRequest, generate_responses
 from capo_core.models import load_policy, load_tokenizer
 from capo_core.prompts import build_prompt
 from schemas.artifacts import ModelRef
-from schemas.config import Decision, GenerationConfig
+from schemas.config import GenerationConfig
+from schemas.section import Decision
 
 __all__ = ["one_thread", "tiny"]
 

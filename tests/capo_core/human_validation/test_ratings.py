@@ -13,8 +13,8 @@ from capo_core.errors import RatingsError
 from capo_core.human_validation.blinding import build_validation_set
 from capo_core.human_validation.ratings import read_ratings, summarise_ratings
 from capo_core.human_validation.sheet import write_sheets
-from schemas.config import HumanValidationConfig
 from schemas.frames import METRICS, RATINGS, VALIDATION_KEY
+from schemas.human_validation import HumanValidationConfig
 
 ADA, BO, CY = ANNOTATORS
 

@@ -17,8 +17,8 @@ from judging_material import ANNOTATORS, N_TRAIN, TASK, item_name, make_corpus, 
 from capo_core.errors import CorpusError, InputFileError, RatingsError
 from capo_core.human_validation.blinding import build_validation_set, sign_task, verify_tasks
 from capo_core.human_validation.sheet import neutralise_cell, read_key, restore_cell, write_key, write_sheets
-from schemas.config import HumanValidationConfig
 from schemas.frames import VALIDATION_KEY, VALIDATION_TASKS
+from schemas.human_validation import HumanValidationConfig
 
 SECRET = b"a secret of sixteen bytes and more"
 CONFIG = HumanValidationConfig(methods=("human", "sft", "capo"), n_tasks=18, group_size=2, n_references=3, seed=5)

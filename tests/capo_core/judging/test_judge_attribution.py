@@ -10,8 +10,8 @@ from capo_core.errors import JudgeError
 from capo_core.judging.attribution import collect_verdicts, summarise_verdicts
 from capo_core.judging.backends import JudgeAnswer
 from capo_core.judging.questions import JudgeQuestion, build_questions
-from schemas.config import JudgeConfig
 from schemas.frames import METRICS, VERDICTS
+from schemas.judge import JudgeConfig
 
 CONFIG = JudgeConfig(methods=("human", "sft"), group_size=2, n_references=2, n_groups=3, seed=5)
 SEEDS = (1, 2)

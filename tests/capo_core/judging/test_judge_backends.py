@@ -25,7 +25,7 @@ from capo_core.judging.backends import JudgeAnswer, parse_verdict
 from capo_core.judging.endpoint_backend import OpenAIJudgeBackend
 from capo_core.judging.questions import JudgeQuestion, render_messages
 from capo_core.layout.attention import FOLDED
-from schemas.config import OpenAIJudge
+from schemas.judge import OpenAIJudge
 from tasks.home import model_cache
 
 KEY_VARIABLE = "CAPO_TEST_JUDGE_KEY"

@@ -11,7 +11,7 @@ from capo_core.errors import CorpusError
 from capo_core.judging.fencing import fence, neutralise
 from capo_core.judging.groups import draw_groups, draw_references
 from capo_core.judging.questions import JudgeQuestion, build_questions, render_messages
-from schemas.config import JudgeConfig
+from schemas.judge import JudgeConfig
 
 CONFIG = JudgeConfig(methods=("human", "zero_shot", "sft"), group_size=2, n_references=3, n_groups=3, seed=5)
 

@@ -22,7 +22,7 @@ from capo_core.stylometry.reduction import (
     subtract_item_means,
 )
 from capo_core.text import MASK, label_spellings, words
-from schemas.config import Classifier, Normalisation, Reduction
+from schemas.section import Classifier, Normalisation, Reduction
 
 
 def rows(explanation: str, text_a: str = "The women Work.", text_b: str = "They don't rest") -> list[dict]:

@@ -16,7 +16,7 @@ from capo_core.errors import ConfigError, TrainingError
 from capo_core.models import load_model
 from capo_core.training.adapters import checkpoint_activations, describe_adapter, new_adapter, open_adapter
 from schemas.artifacts import ModelRef
-from schemas.config import CAPOConfig, ModelConfig, SFTConfig
+from schemas.training import CAPOConfig, ModelConfig, SFTConfig
 
 __all__ = ["one_thread", "tiny"]
 

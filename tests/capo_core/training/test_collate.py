@@ -10,7 +10,7 @@ from capo_core.chat import disarm, encode_fitting_prompt, encode_prompt, encode_
 from capo_core.errors import ModelError, TrainingError
 from capo_core.prompts import AnnotatorTag, build_prompt, response_text
 from capo_core.training.collate import encode_demonstrations, encode_preferences
-from schemas.config import CAPOConfig, SFTConfig
+from schemas.training import CAPOConfig, SFTConfig
 
 __all__ = ["one_thread"]
 

@@ -21,7 +21,7 @@ from capo_core.errors import ConfigError
 from capo_core.quiet import quiet_libraries
 from capo_core.training.loss import LOSSES, negative_log_likelihood, preference_loss
 from schemas.artifacts import ModelRef
-from schemas.config import PreferenceLoss
+from schemas.section import PreferenceLoss
 
 __all__ = ["one_thread", "tiny"]
 

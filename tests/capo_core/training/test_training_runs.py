@@ -26,8 +26,8 @@ from capo_core.training.objective import SUPERVISED
 from capo_core.training.run import trainer_settings
 from capo_core.training.sft import train_sft
 from schemas.artifacts import ModelRef
-from schemas.config import AdapterConfig, CAPOConfig, SFTConfig
 from schemas.frames import TRAINING_LOG
+from schemas.training import AdapterConfig, CAPOConfig, SFTConfig
 
 __all__ = ["one_thread", "tiny"]
 

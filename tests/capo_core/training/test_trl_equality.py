@@ -22,7 +22,7 @@ from capo_core.training.run import trainer_settings
 from capo_core.training.sft import train_sft
 from capo_core.training.trl_reference import dpo_trainer
 from schemas.artifacts import ModelRef
-from schemas.config import CAPOConfig, SFTConfig
+from schemas.training import CAPOConfig, SFTConfig
 
 __all__ = ["one_thread", "tiny"]
 
