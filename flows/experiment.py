@@ -34,7 +34,6 @@ from tasks.experiment import (
 )
 from tasks.generate import generate_method
 from tasks.progress import run_progress
-from tasks.train import SHARED
 
 References = dict[str, str]
 Part = Callable[[Line], None]
@@ -172,13 +171,13 @@ def _measure_transfer(line: Line, target: Line) -> ArtifactRef:
     futures = []
     for seed in config.seeds:
         for method in ("sft", "capo"):
-            for annotator in line.annotators:
-                adapter = line.artifacts.get(f"adapters/{method}/{SHARED if line.is_shared else annotator}/{seed}")
+            for name, annotators in line.answering(method):
+                adapter = line.artifacts.get(f"adapters/{method}/{name}/{seed}")
                 if adapter is not None:
                     futures.append(
                         generate_method.submit(
-                            corpus, adapter, None, method, annotator, line.base(), config.model, target.config.task,
-                            sampled.narrow(method), line.tag, seed,
+                            corpus, adapter, None, method, name, annotators, line.base(), config.model,
+                            target.config.task, sampled.narrow(method), line.tag, seed,
                         )
                     )  # fmt: skip
     generations = [future.result() for future in futures]

@@ -15,7 +15,7 @@ from flows.plan import plan_run
 from schemas.artifacts import ArtifactRef, ModelRef, SourceFile
 from schemas.config import ExperimentConfig
 from schemas.judge import LocalJudge
-from schemas.section import TagPosition
+from schemas.section import Method, TagPosition
 from schemas.training import EmbeddingConfig
 from tasks.analyze import analyze_agreement, analyze_convergence, analyze_stability, analyze_style
 from tasks.artifact_store import ArtifactStore
@@ -30,6 +30,9 @@ from tasks.report import write_report
 from tasks.retention import compare_with_base, probe_base
 from tasks.sources import find_source, locate_model, secret_id, validation_secret
 from tasks.train import SHARED, score_reference, train_capo_adapter, train_sft_adapter
+
+NOBODY = "nobody"
+"""Whom zero-shot prompting imitates."""
 
 Reference = PrefectFuture[ArtifactRef]
 
@@ -59,6 +62,15 @@ class Line:
     def targets(self) -> list[str]:
         """What is trained for: every annotator, or one shared adapter."""
         return [SHARED] if self.is_shared else self.annotators
+
+    def answering(self, method: Method) -> list[tuple[str, list[str | None]]]:
+        """Return under which names a method answers, each with the annotators in whose place it does."""
+        if method == "zero_shot":
+            return [(NOBODY, [None])]
+        if self.is_shared and method in ("sft", "capo"):
+            # Together, so that an item's text is read once for all annotators.
+            return [(SHARED, [*self.annotators])]
+        return [(annotator, [annotator]) for annotator in self.annotators]
 
     def model(self, model_id: str, revision: str | None) -> ModelRef:
         """Return a model's location, found once per run."""
@@ -199,12 +211,11 @@ def generate(line: Line) -> None:
     futures = {}
     for seed in config.seeds:
         for method in config.generation.methods:
-            for annotator in [None] if method == "zero_shot" else line.annotators:
-                target = SHARED if line.is_shared else annotator
+            for target, annotators in line.answering(method):
                 adapter = line.artifacts[f"adapters/{method}/{target}/{seed}"] if method in ("sft", "capo") else None
-                profile = line.artifacts[f"profiles/{annotator}/{seed}"] if method == "profile" else None
-                futures[f"generations/{method}/{annotator or 'nobody'}/{seed}"] = generate_method.submit(
-                    line.artifacts["corpus"], adapter, profile, method, annotator, line.base(), config.model,
+                profile = line.artifacts[f"profiles/{target}/{seed}"] if method == "profile" else None
+                futures[f"generations/{method}/{target}/{seed}"] = generate_method.submit(
+                    line.artifacts["corpus"], adapter, profile, method, target, annotators, line.base(), config.model,
                     config.task, config.generation.narrow(method), line.tag, seed,
                 )  # fmt: skip
     for name, future in futures.items():

@@ -33,7 +33,8 @@ def plan_run(flow_run_id: str, config: ExperimentConfig, corpus: Mapping[str, An
     n_targets = 1 if config.adapter.layout == "shared" else n_annotators
     methods = config.generation.methods
     trained = {name: n_targets * n_seeds * wanted for name, wanted in _trained(methods).items()}
-    n_generations = n_seeds * sum(1 if method == "zero_shot" else n_annotators for method in methods)
+    n_answering = {"zero_shot": 1, "sft": n_targets, "capo": n_targets}
+    n_generations = n_seeds * sum(n_answering.get(method, n_annotators) for method in methods)
     n_responses = n_train * n_annotators / n_targets
     steps = {
         "ingest": {"ingest": (1, 1), "split": (1, 1)},

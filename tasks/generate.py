@@ -1,4 +1,4 @@
-"""Responses of one method, imitating one annotator, to held-out items."""
+"""Responses of one model to held-out items, in the place of one annotator or, a shared adapter's, of all."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from schemas.training import ModelConfig
 from tasks.step import Step, step
 
 
-@step("generate", version=2, uses_models=True)
+@step("generate", version=3, uses_models=True)
 def generate_method(
     step: Step,
     corpus: ArtifactRef,
     adapter: ArtifactRef | None,
     profile: ArtifactRef | None,
     method: Method,
-    annotator_id: str | None,
+    target: str,
+    annotators: list[str | None],
     base: ModelRef,
     model: ModelConfig,
     task: TaskSpec,
@@ -27,11 +28,11 @@ def generate_method(
     tag: TagPosition | None,
     seed: int,
 ) -> ArtifactRef:
-    """Return a response to every held-out item for each configured decision."""
+    """Return a response for every annotator, held-out item and configured decision."""
+    profiles = dict(step.read(profile).select("annotator_id", "profile").iter_rows()) if profile else None
     requests = build_requests(
-        step.read(corpus), method, annotator_id, task, generation,
-        tag=tag, seed=seed, profile=step.read(profile)["profile"].item() if profile else None,
-    )  # fmt: skip
+        step.read(corpus), method, annotators, task, generation, tag=tag, seed=seed, profiles=profiles
+    )
     policy = load_policy(base, model, step.folder(adapter) if adapter else None)
     frame = generate_responses(
         policy, load_tokenizer(base), requests, task, generation, seed=seed, method=method, progress=step.progress
@@ -39,4 +40,4 @@ def generate_method(
     n_parsed = frame.filter(frame["parse_status"] == "ok").height
     step.logger.info("%s: %d of %d responses parsed", step.label, n_parsed, frame.height)
     step.log_metrics({"responses": float(frame.height), "parsed": float(n_parsed)})
-    return step.write("generations", {"data.parquet": frame}, metadata={"method": method, "annotator_id": annotator_id})
+    return step.write("generations", {"data.parquet": frame}, metadata={"method": method, "target": target})

@@ -177,7 +177,7 @@ def neutral_nll(
 def zero_shot_requests(corpus: pl.DataFrame, split: str, task: TaskSpec) -> list[GenerationRequest]:
     """Return the zero-shot prompt of every item of a split, which names no annotator, by item_id."""
     config = GenerationConfig.model_validate({"split": split})
-    return build_requests(corpus, "zero_shot", None, task, config, tag=None, seed=0)
+    return build_requests(corpus, "zero_shot", [None], task, config, tag=None, seed=0)
 
 
 def zero_shot_decisions(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import polars as pl
@@ -17,15 +18,15 @@ from schemas.section import Method, TagPosition
 def build_requests(
     corpus: pl.DataFrame,
     method: Method,
-    annotator_id: str | None,
+    annotators: Sequence[str | None],
     task: TaskSpec,
     config: GenerationConfig,
     *,
     tag: TagPosition | None,
     seed: int,
-    profile: str | None = None,
+    profiles: Mapping[str, str] | None = None,
 ) -> list[GenerationRequest]:
-    """Return one request per held-out item, by item_id.
+    """Return one request per annotator and held-out item, in the order given and by item_id.
 
     A person is imitated on every item of the held-out split, also on those that person left out: whether the
     person answered must not decide what the model is asked.
@@ -34,33 +35,38 @@ def build_requests(
         corpus: CORPUS frame.
         method: `history` shows the annotator's own training annotations, `profile` the description of the annotator;
             the others the item alone.
-        annotator_id: whom to imitate; None for `zero_shot`.
+        annotators: whom to imitate, one after the other; None for `zero_shot`, which imitates nobody.
         task: the task asked.
         config: which split, how many examples.
         tag: where the prompt names the annotator (an adapter shared by several), or None.
         seed: draws the examples.
-        profile: what the model wrote of the annotator, for `profile` and no other method.
+        profiles: what the model wrote of each annotator, for `profile` and no other method.
 
     Raises:
         CorpusError: if `history` finds no training annotation of the annotator.
         ConfigError: if `profile` has no profile to show, or another method is given one.
     """
-    if (method == "profile") != (profile is not None):
-        raise ConfigError(
-            f"method {method!r} was asked {'with' if profile is not None else 'without'} a value profile; "
-            "give one to method 'profile' and to no other"
-        )
     items = corpus.filter(pl.col("split") == config.split).unique("item_id").sort("item_id")
-    history = _draw_history(corpus, annotator_id, config.n_history, seed) if method == "history" else ()
-    named = AnnotatorTag(annotator_id, tag) if tag and annotator_id and method in ("sft", "capo") else None
-    return [
-        GenerationRequest(
-            item_id=item_id,
-            annotator_id=annotator_id,
-            prompt=build_prompt(task, text_a, text_b, tag=named, history=history, profile=profile),
-        )
-        for item_id, text_a, text_b in items.select("item_id", "text_a", "text_b").iter_rows()
-    ]
+    texts = items.select("item_id", "text_a", "text_b").rows()
+    requests = []
+    for annotator in annotators:
+        profile = (profiles or {}).get(annotator or "")
+        if (method == "profile") != (profile is not None):
+            raise ConfigError(
+                f"method {method!r} was asked {'with' if profile is not None else 'without'} a value profile of "
+                f"{annotator!r}; give one to method 'profile' and to no other"
+            )
+        history = _draw_history(corpus, annotator, config.n_history, seed) if method == "history" else ()
+        named = AnnotatorTag(annotator, tag) if tag and annotator and method in ("sft", "capo") else None
+        requests += [
+            GenerationRequest(
+                item_id=item_id,
+                annotator_id=annotator,
+                prompt=build_prompt(task, text_a, text_b, tag=named, history=history, profile=profile),
+            )
+            for item_id, text_a, text_b in texts
+        ]
+    return requests
 
 
 def _draw_history(corpus: pl.DataFrame, annotator_id: str | None, n_history: int, seed: int) -> tuple[Example, ...]:

@@ -126,7 +126,7 @@ def test_the_request_shows_as_many_annotations_as_configured_and_does_not_depend
 def test_profile_and_history_are_drawn_alike() -> None:
     drawn = draw_annotations(corpus(), "ada", 5, seed=3)
     config = GenerationConfig(n_history=5)
-    history = build_requests(corpus(), "history", "ada", NLI, config, tag=None, seed=3)[0].prompt
+    history = build_requests(corpus(), "history", ["ada"], NLI, config, tag=None, seed=3)[0].prompt
     texts = [message["content"] for message in history[2:-1:2]]
     assert [text.rpartition("Explanation: ")[2] for text in texts] == drawn["explanation"].to_list()
     assert [text.rpartition("Explanation: ")[2] for text in request(5).annotations] == drawn["explanation"].to_list()
@@ -271,7 +271,9 @@ def test_a_flawed_profile_is_kept_and_warned_about(
 
 def test_the_profile_stands_in_the_system_turn_and_the_item_after_it() -> None:
     config = GenerationConfig(split="test")
-    asked = build_requests(corpus(), "profile", "ada", NLI, config, tag="last", seed=3, profile=PROFILE + "\n")
+    asked = build_requests(
+        corpus(), "profile", ["ada"], NLI, config, tag="last", seed=3, profiles={"ada": PROFILE + "\n"}
+    )
     assert [r.item_id for r in asked] == [f"i{n}" for n in range(15, 20)]
     assert {r.annotator_id for r in asked} == {"ada"}
     for one in asked:
@@ -289,4 +291,7 @@ def test_an_empty_profile_leaves_the_zero_shot_prompt() -> None:
 @pytest.mark.parametrize(("method", "profile"), [("profile", None), ("zero_shot", PROFILE), ("history", PROFILE)])
 def test_a_profile_goes_to_its_own_method_only(method: Any, profile: str | None) -> None:
     with pytest.raises(ConfigError, match="value profile"):
-        build_requests(corpus(), method, "ada", NLI, GenerationConfig(n_history=1), tag=None, seed=3, profile=profile)
+        build_requests(
+            corpus(), method, ["ada"], NLI, GenerationConfig(n_history=1), tag=None, seed=3,
+            profiles={"ada": profile} if profile else None,
+        )  # fmt: skip

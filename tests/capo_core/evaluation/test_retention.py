@@ -125,7 +125,7 @@ def test_zero_shot_decisions_equal_brute_force_over_all_labels(policy: Any, tiny
 def test_zero_shot_decisions_are_those_of_the_zero_shot_method(policy: Any, tiny: ModelRef) -> None:
     tokenizer = load_tokenizer(tiny)
     config = GenerationConfig(decisions=("constrained",), max_new_tokens=8)
-    asked = build_requests(corpus(), "zero_shot", None, TASK, config, tag=None, seed=1)
+    asked = build_requests(corpus(), "zero_shot", [None], TASK, config, tag=None, seed=1)
     generated = generate_responses(policy, tokenizer, asked, TASK, config, seed=1, method="zero_shot")
     chosen = [TASK.labels.names[int(np.argmax(row))] for row in generated["label_logprobs"].to_list()]
     decided = decide(policy, tokenizer, corpus())
