@@ -203,12 +203,12 @@ def trl_capo(setting: Setting, groups: list[PreferenceGroup]) -> Callable[[], No
     return _trl_training(trainer, adapted, passes, round(per_step))
 
 
-def trl_supervised(setting: Setting, groups: list[PreferenceGroup]) -> Callable[[], None]:
-    """Return training with TRL's SFTTrainer, responses packed into rows of the token budget."""
+def trl_supervised(setting: Setting, groups: list[PreferenceGroup], max_length: int) -> Callable[[], None]:
+    """Return training with TRL's SFTTrainer, responses packed into rows of `max_length` tokens."""
     adapted = Adapted(setting, "sdpa")
     with tempfile.TemporaryDirectory() as folder, quiet_libraries():
         settings = _trl_settings(setting, SFTConfig(), Path(folder), 1)
-        packing = {"packing": True, "max_length": setting.max_tokens}
+        packing = {"packing": True, "max_length": max_length}
         trainer: Any = sft_trainer(
             adapted.model, setting.tokenizer(), EncodedCorpus([bare(group) for group in groups]), settings,
             bf16=setting.dtype == "bfloat16", **packing,
