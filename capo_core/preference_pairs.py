@@ -17,7 +17,8 @@ from capo_core.prompts import AnnotatorTag, build_prompt, response_text
 from capo_core.text import identity_form
 from capo_core.validity import measure_validity
 from schemas.config import TaskSpec
-from schemas.frames import DEMONSTRATIONS, MESSAGES, PAIR_DROPS, PREFERENCES, check_columns
+from schemas.frames import DEMONSTRATIONS, PAIR_DROPS, PREFERENCES, check_columns
+from schemas.frames.training import MESSAGES
 from schemas.section import PairStrategy, TagPosition
 from schemas.training import PairConfig
 

@@ -91,7 +91,9 @@ _add_stage("report", "Write the report.")
 @app.command("import-validation")
 def import_validation(
     config: ConfigPath,
-    ratings: Annotated[Path, typer.Argument(help="The raters' answers: CSV or JSON Lines.")],
+    ratings: Annotated[
+        Path, typer.Argument(help="The raters' answers: one file, or a folder of files, of any format.")
+    ],
     overrides: Overrides = None,
     home: Home = None,
     data_dir: DataDir = None,
@@ -123,6 +125,22 @@ def experiment(
     for path in locate_results(compared.name):
         _out.print(f"results: {path}", markup=False, highlight=False, soft_wrap=True)
     print_places(_out, compared.name)
+
+
+_RUN_HELP = "MLflow run id, or the reference or sha256 of an evaluation or report."
+
+
+@app.command()
+def compare(
+    run_a: Annotated[str, typer.Argument(help=_RUN_HELP)],
+    run_b: Annotated[str, typer.Argument(help=_RUN_HELP)],
+    home: Home = None,
+) -> None:
+    """Put two runs of the same corpus on one page, with paired tests over the items that both answered."""
+    prepare_environment(home)
+    from flows.compare import compare as compare_runs
+
+    _out.print(f"comparison: {compare_runs(run_a, run_b)}", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()

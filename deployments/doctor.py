@@ -143,14 +143,14 @@ def _examine_files(config: ExperimentConfig) -> Iterator[Finding]:
 
 
 def _examine_judge(config: ExperimentConfig) -> Iterator[Finding]:
-    backend = config.judge.backend
-    if not isinstance(backend, OpenAIJudge):
-        return
-    if backend.api_key_env and backend.api_key_env not in os.environ:
-        yield Finding("judge key", "missing", backend.api_key_env, f"set {backend.api_key_env} to the endpoint's key")
-    yield _probe(
-        "judge", f"{backend.base_url.rstrip('/')}/models", "start the endpoint or correct judge.backend.base_url"
-    )
+    for place, backend in enumerate(config.judge.backends):
+        if not isinstance(backend, OpenAIJudge):
+            continue
+        key = backend.api_key_env
+        if key and key not in os.environ:
+            yield Finding("judge key", "missing", key, f"set {key} to the endpoint's key")
+        models = f"{backend.base_url.rstrip('/')}/models"
+        yield _probe("judge", models, f"start the endpoint or correct judge.backends.{place}.base_url")
 
 
 def _probe(subject: str, url: str, advice: str) -> Finding:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from prefect.futures import PrefectFuture
 
+from capo_core.judging.workload import PAIRS, count_questions, narrow_judge
 from capo_core.preference_pairs import RANKED_STRATEGIES
 from flows.plan import plan_run
 from schemas.artifacts import ArtifactRef, ModelRef, SourceFile
@@ -21,9 +22,9 @@ from tasks.analyze import analyze_agreement, analyze_convergence, analyze_stabil
 from tasks.artifact_store import ArtifactStore
 from tasks.evaluate import evaluate_methods
 from tasks.generate import generate_method
-from tasks.human_validation import export_validation, import_ratings
+from tasks.human_validation import export_validation, find_ratings, import_ratings
 from tasks.ingest import ingest_annotations, split_corpus
-from tasks.judge import judge_method
+from tasks.judge import judge_method, judge_pairs, summarise_judges
 from tasks.pairs import pair_responses, select_demonstrations
 from tasks.profiles import write_value_profile
 from tasks.report import write_report
@@ -232,41 +233,55 @@ def evaluate(line: Line) -> None:
 
 
 def judge(line: Line) -> None:
-    """Ask the judge about every method's groups and about the people's own."""
-    config = line.config
-    base, model = None, None
-    if isinstance(config.judge.backend, LocalJudge):
-        model = config.judge.backend.model or config.model
-        base = line.model(model.id, model.revision)
+    """Ask every judge about every method's groups, the people's own among them, and about pairs; then sum up."""
+    config, asked, corpus = line.config, line.config.judge, line.artifacts["corpus"]
+    if not asked.methods:
+        return
+    # People's own text is judged on the items that the generations are of; any method's tell which these are.
+    sources = {method: config.generation.methods[0] if method == "human" else method for method in asked.methods}
+    generations = [ref for method in dict.fromkeys(sources.values()) for ref in line.all_of(f"generations/{method}")]
+    counts = count_questions(asked, len(line.annotators), len(config.seeds))
     futures = {}
-    for method in config.judge.methods:
-        # People's own text is judged on the items that the generations are of; any method's tell which these are.
-        source = config.generation.methods[0] if method == "human" else method
-        futures[f"verdicts/{method}"] = judge_method.submit(
-            line.artifacts["corpus"], line.all_of(f"generations/{source}"), method, base, model, config.task,
-            config.judge.narrow(method), list(config.seeds),
-        )  # fmt: skip
-    for name, future in futures.items():
-        line.keep(name, future)
+    for number, backend in enumerate(asked.backends, start=1):
+        base, model = None, None
+        if isinstance(backend, LocalJudge):
+            model = backend.model or config.model
+            base = line.model(model.id, model.revision)
+        for part, n_questions in counts.items():
+            if n_questions == 0:
+                continue
+            own = narrow_judge(asked, backend, part, n_questions / sum(counts.values()))
+            about = (base, model, config.task, own)
+            futures[f"asked/{number}/{part}"] = (
+                judge_pairs.submit(corpus, generations, *about)
+                if part == PAIRS
+                else judge_method.submit(corpus, line.all_of(f"generations/{sources[part]}"), part, *about)
+            )
+    verdicts = [line.keep(name, future) for name, future in futures.items()]
+    summary = summarise_judges.submit(corpus, generations, verdicts, config.task, asked, list(config.seeds))
+    line.keep("verdicts/all", summary)
 
 
 def export(line: Line) -> None:
     """Make the blinded rating set and, apart from it, its key."""
     config = line.config
-    methods = config.human_validation.methods
-    generations = [ref for method in methods for ref in line.all_of(f"generations/{method}")]
+    asked = config.human_validation
+    generations = [ref for method in asked.methods for ref in line.all_of(f"generations/{method}")]
+    consent = find_source(asked.consent_path) if asked.consent_path else None
     signed_by = secret_id(validation_secret())
     sheets, key = export_validation.submit(
-        line.artifacts["corpus"], generations, config.task, config.human_validation, signed_by
+        line.artifacts["corpus"], generations, config.task, asked, consent, signed_by
     ).result()
     line.artifacts |= {"validation_tasks": sheets, "validation_key": key}
 
 
 def import_validation(line: Line, ratings_path: str) -> None:
-    """Read the raters' answers back in."""
+    """Read the raters' answers back in: one file, or all files of a folder."""
     ratings = import_ratings.submit(
+        line.artifacts["validation_tasks"],
         line.artifacts["validation_key"],
-        find_source(ratings_path),
+        line.all_of("verdicts"),
+        find_ratings(ratings_path),
         line.config.human_validation,
     )
     line.keep("ratings", ratings)

@@ -10,6 +10,7 @@ import os
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from capo_core.judging.workload import PAIRS, count_questions
 from schemas.config import ExperimentConfig
 from tasks.progress import run_progress
 
@@ -61,7 +62,7 @@ def plan_run(flow_run_id: str, config: ExperimentConfig, corpus: Mapping[str, An
         },
         "generate": {"generate": (n_generations, 3 + 0.2 * n_test * len(config.generation.decisions))},
         "evaluate": {"evaluate": (1, 10 + 0.2 * n_test * n_annotators)},
-        "judge": {"judge": (len(config.judge.methods), 3 + 0.3 * config.judge.n_groups * n_annotators**2)},
+        "judge": _plan_judge(config, n_annotators),
         "export": {"export-validation": (1, 1)},
         "import_validation": {"import-validation": (1, 1)},
         "report": {"report": (1, 5)},
@@ -70,6 +71,17 @@ def plan_run(flow_run_id: str, config: ExperimentConfig, corpus: Mapping[str, An
     run_progress(flow_run_id).plan(
         {step: count for step, (count, _) in chosen.items()}, {step: seconds for step, (_, seconds) in chosen.items()}
     )
+
+
+def _plan_judge(config: ExperimentConfig, n_annotators: int) -> dict[str, tuple[int, float]]:
+    """Return the judge's steps, how many there are of each and what one costs."""
+    counts = count_questions(config.judge, n_annotators, len(config.seeds))
+    n_judges, n_about_pairs = len(config.judge.backends), counts.pop(PAIRS, 0)
+    return {
+        "judge": (n_judges * sum(n > 0 for n in counts.values()), 3 + 0.3 * sum(counts.values()) / max(1, len(counts))),
+        "judge-pairs": (n_judges * (n_about_pairs > 0), 3 + 0.3 * n_about_pairs),
+        "summarise-verdicts": (int(bool(counts)), 5),
+    }
 
 
 def _trained(methods: tuple[str, ...]) -> dict[str, bool]:

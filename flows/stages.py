@@ -18,7 +18,7 @@ from flows.plan import n_workers
 from schemas.config import ExperimentConfig
 from tasks import tracking
 from tasks.home import capo_home
-from tasks.human_validation import copy_sheets
+from tasks.human_validation import copy_sheets, copy_team_notes
 from tasks.report import publish_report
 
 References = dict[str, str]
@@ -54,8 +54,9 @@ def _publish(line: Line, run_id: str) -> None:
         tracking.log_file(run_id, page)
         logger.info("report: %s", page)
     if "validation_tasks" in line.artifacts:
-        directory = copy_sheets(line.artifacts["validation_tasks"], capo_home() / "validation" / line.config.name)
-        logger.info("rating sheets: %s", directory)
+        folder = capo_home() / "validation" / line.config.name
+        logger.info("for raters: %s", copy_sheets(line.artifacts["validation_tasks"], folder / "for_raters"))
+        logger.info("for the team: %s", copy_team_notes(line.artifacts["validation_key"], folder / "for_the_team"))
 
 
 _TO_ADAPTERS = (stages.ingest, stages.pair, stages.train)
@@ -108,13 +109,13 @@ def judge(config: ExperimentConfig) -> References:
 
 @_stage_flow("export-validation")
 def export_validation(config: ExperimentConfig) -> References:
-    """Export the blinded rating set to `<home>/validation/<name>`; the key stays in the artifact store."""
+    """Export the blinded rating set to `<home>/validation/<name>/for_raters`; the key stays in the artifact store."""
     return _run(config, "export-validation", *_TO_GENERATIONS, stages.export)
 
 
 @_stage_flow("import-validation")
 def import_validation(config: ExperimentConfig, ratings: str) -> References:
-    """Import raters' answers (CSV or JSON Lines) and report on them."""
+    """Import raters' answers (a file, or a folder of them) and report on them."""
 
     def import_validation(line: Line) -> None:
         stages.import_validation(line, ratings)

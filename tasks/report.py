@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 import polars as pl
+from prefect.artifacts import create_markdown_artifact
+from prefect.context import FlowRunContext
 
-from capo_core.report import ReportData, StyleData, render_report
+from capo_core.report import ReportData, StyleData, render_report, write_summary
+from capo_core.report.data import JUDGE_USAGE, TIMINGS
 from capo_core.versions import library_versions
 from schemas.artifacts import ArtifactRef
 from schemas.config import ExperimentConfig
-from schemas.frames import RETENTION, VALUE_PROFILES, empty
+from schemas.frames import RETENTION, TABLES, VALUE_PROFILES, empty
 from tasks.artifact_store import ArtifactStore, write_file_atomically
 from tasks.home import capo_home
-from tasks.step import Step, step
+from tasks.lineage import trace_lineage
+from tasks.step import Step, describe_step, step
 
 REPORT_FILE = "report.html"
+SUMMARY_FILE = "summary.md"
 
 
-@step("report", version=2)
+@step("report", version=3)
 def write_report(
     step: Step,
     config: ExperimentConfig,
@@ -41,7 +48,9 @@ def write_report(
 ) -> ArtifactRef:
     """Return the page as an artifact."""
     analyses, trained = [agreement, convergence, stability, style], [*preferences, *adapters, *retention]
-    answered = [*value_profiles, *generations, evaluation, *verdicts, *([ratings] if ratings else [])]
+    rated = [ratings] if ratings else []
+    answered = [*value_profiles, *generations, evaluation, *verdicts, *rated]
+    shown = [annotations, corpus, *analyses, *trained, *answered]
     data = ReportData(
         config=config,
         annotations_counts=step.store.metadata(annotations)["counts"],
@@ -54,20 +63,28 @@ def write_report(
         **_read_evaluation(step, evaluation),
         retention=step.read_all(retention) if retention else empty(RETENTION),
         value_profiles=step.read_all(value_profiles) if value_profiles else empty(VALUE_PROFILES),
-        judge_metrics=step.read_all(verdicts, "metrics.parquet") if verdicts else None,
+        judge_metrics=_read_where_present(step, verdicts, "metrics.parquet"),
+        judge_comparisons=_read_where_present(step, verdicts, "comparisons.parquet"),
+        judge_pairs=_read_where_present(step, verdicts, "pairs.parquet"),
+        judge_agreement=_read_where_present(step, verdicts, "agreement.parquet"),
+        judge_usage=_sum_usage(step, verdicts),
         generations=step.read_all(generations),
-        ratings_metrics=step.read(ratings, "metrics.parquet") if ratings else None,
+        ratings_metrics=_read_where_present(step, rated, "metrics.parquet"),
+        ratings_comparisons=_read_where_present(step, rated, "comparisons.parquet"),
+        raters=_read_where_present(step, rated, "raters.parquet"),
+        timings=read_timings(step.store, shown),
         provenance={
-            "artifacts": _name_artifacts([annotations, corpus, *analyses, *trained, *answered]),
+            "artifacts": _name_artifacts(shown),
             "versions": {**library_versions(), "prefect": version("prefect"), "polars": version("polars")},
             "capo_version": version("capo"),
             "command": "capo run CONFIG.yaml, with the configuration below",
         },
     )
-    page = render_report(data)
+    texts = {REPORT_FILE: render_report(data), SUMMARY_FILE: write_summary(data)}
 
     def fill(folder: Path) -> None:
-        (folder / REPORT_FILE).write_text(page, encoding="utf-8")
+        for name, text in texts.items():
+            (folder / name).write_text(text, encoding="utf-8")
 
     return step.write("report", fill=fill)
 
@@ -96,6 +113,39 @@ def _read_evaluation(step: Step, evaluation: ArtifactRef) -> dict[str, pl.DataFr
         "cross_attribution": step.read(evaluation, "cross_attribution.parquet"),
         "exclusions": step.read(evaluation, "exclusions.parquet"),
     }
+
+
+def _read_where_present(step: Step, refs: Sequence[ArtifactRef], table: str) -> pl.DataFrame | None:
+    """Return a table of all artifacts whose kind has it, None where none does."""
+    having = [ref for ref in refs if table in TABLES[ref.kind]]
+    return step.read_all(having, table) if having else None
+
+
+def _sum_usage(step: Step, verdicts: Sequence[ArtifactRef]) -> pl.DataFrame | None:
+    """Return questions and tokens by judge and kind of answer."""
+    asked = [ref for ref in verdicts if ref.kind == "verdicts"]
+    if not asked:
+        return None
+    # The verdicts of all judges together stand in their summary once more.
+    table = step.read_all(asked).unique(["judge", "question_id"])
+    # A sum over nothing known is null, not 0.
+    tokens = [
+        pl.when(pl.col(name).count() > 0).then(pl.col(name).sum()).cast(pl.Int64).alias(name)
+        if name in table.columns
+        else pl.lit(None, pl.Int64).alias(name)
+        for name in ("n_prompt_tokens", "n_answer_tokens")
+    ]
+    counted = table.group_by("judge", "status").agg(pl.len().cast(pl.Int64).alias("n_questions"), *tokens)
+    return counted.select(list(JUDGE_USAGE)).sort("judge", "status")
+
+
+def read_timings(store: ArtifactStore, refs: Iterable[ArtifactRef]) -> pl.DataFrame:
+    """Return a TIMINGS frame of every computation that led to the artifacts, theirs and those before them."""
+    rows = [
+        (record["step"], describe_step(record["step"], record["config"]), record["seconds"])
+        for record in trace_lineage(store, refs)
+    ]
+    return pl.DataFrame(rows, schema=TIMINGS, orient="row").sort("step", "label", "seconds")
 
 
 def _read_style(step: Step, style: ArtifactRef) -> StyleData:
@@ -139,9 +189,16 @@ def _name_artifacts(refs: list[ArtifactRef]) -> dict[str, str]:
 
 
 def publish_report(report: ArtifactRef, name: str) -> Path:
-    """Copy the page to `<home>/reports/<name>.html`, where a browser finds it under the same name each time."""
+    """Copy the page to `<home>/reports/<name>.html`, where a browser finds it under the same name each time.
+
+    Within a flow run the summary is shown as its artifact in Prefect, with the place of the page.
+    """
     store = ArtifactStore()
     store.verify(report)
     path = capo_home() / "reports" / f"{name}.html"
     write_file_atomically(path, (store.path(report) / REPORT_FILE).read_bytes())
+    if FlowRunContext.get() is not None:
+        summary = (store.path(report) / SUMMARY_FILE).read_text(encoding="utf-8")
+        key = re.sub("[^a-z0-9]+", "-", f"report-{name}").strip("-")
+        create_markdown_artifact(f"{summary}\nThe page: `{path}`\n", key=key, description=f"Report of {name}")
     return path

@@ -6,18 +6,21 @@ import hashlib
 import hmac
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from string import ascii_uppercase
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from capo_core.errors import CorpusError, RatingsError
-from capo_core.judging.groups import Group, draw_groups, draw_references, list_candidates
+from capo_core.errors import RatingsError
+from capo_core.human_validation.drawing import DrawnTask, choose_repeats, draw_attention_checks, draw_rated_tasks
 from capo_core.seeding import derive_seed
 from schemas.config import TaskSpec
 from schemas.frames import VALIDATION_KEY, VALIDATION_TASKS, check_columns
 from schemas.human_validation import HumanValidationConfig
+
+_SIGNED = tuple(name for name in VALIDATION_TASKS if name != "signature")
 
 MIN_SECRET_BYTES = 16
 
@@ -35,8 +38,9 @@ def build_validation_set(
     Each task asks who of the annotators wrote a group of explanations of held-out items, with references of every
     annotator from training items. Tasks are dealt out over methods and annotators in turn; where a combination has
     no further group the others go on, and where none has there are fewer than `n_tasks`: the key's rows say how many
-    of each there are. Candidates stand under letters shuffled per task, tasks in shuffled order. A group of several
-    items shows their texts numbered in one field.
+    of each there are. Among them, told apart by the key only, stand attention checks (the answer is in the references)
+    and repeats (a rated task under another id, every candidate under another letter). Candidates stand under letters
+    shuffled per task, tasks in shuffled order. A group of several items shows their texts numbered in one field.
 
     Args:
         corpus: CORPUS.
@@ -46,28 +50,25 @@ def build_validation_set(
         secret: key of task ids and signatures, at least 16 bytes, to be kept with the key.
 
     Raises:
-        CorpusError: if no group can be formed; see also `draw_groups` and `draw_references`.
+        CorpusError: if no group can be formed; see also `draw_groups`, `draw_references` and `draw_attention_checks`.
         ValueError: if `secret` is too short.
     """
     if len(secret) < MIN_SECRET_BYTES:
         raise ValueError(f"the secret has {len(secret)} bytes, at least {MIN_SECRET_BYTES} are needed")
-    annotators = list_candidates(corpus)
-    available = draw_groups(corpus, generations, config.methods, group_size=config.group_size, seed=config.seed)
-    groups = _deal_groups(available, config.methods, annotators, config.n_tasks)
-    if not groups:
-        raise CorpusError(
-            f"task {task.name}: no method in {list(config.methods)} has {config.group_size} explanations by one "
-            "annotator to show: lower human_validation.group_size"
-        )
-    references = {
-        index: draw_references(corpus, n_references=config.n_references, seed=config.seed, index=index)
-        for index in {group.index for group in groups}
-    }
-    texts = {row[0]: row[1:] for row in corpus.select("item_id", "text_a", "text_b").iter_rows()}
+    rated = draw_rated_tasks(corpus, generations, task, config)
     rng = np.random.default_rng(derive_seed(config.seed, "validation tasks"))
+    repeated = [rated[place] for place in choose_repeats(rated, config.n_repeated, rng)]
+    drawn = [*rated, *draw_attention_checks(corpus, config)]
+    letters = [_order_candidates(one, rng) for one in drawn]
+    # Every candidate moves by the same number of places, so that none keeps its letter.
+    for again in repeated:
+        order, shift = letters[rated.index(again)], int(rng.integers(1, len(again.references)))
+        drawn.append(DrawnTask("repeat", again.group, again.references))
+        letters.append([*order[shift:], *order[:shift]])
+    texts = {row[0]: row[1:] for row in corpus.select("item_id", "text_a", "text_b").iter_rows()}
     built = [
-        _build_task(groups[chosen], position, references[groups[chosen].index], texts, rng, secret)
-        for position, chosen in enumerate(rng.permutation(len(groups)), start=1)
+        _build_task(drawn[chosen], letters[chosen], position, texts, secret)
+        for position, chosen in enumerate(rng.permutation(len(drawn)), start=1)
     ]
     tasks = pl.DataFrame([shown for shown, _ in built], schema=VALIDATION_TASKS)
     key = pl.DataFrame([hidden for _, hidden in built], schema=VALIDATION_KEY)
@@ -81,11 +82,16 @@ def sign_task(task: Mapping[str, Any], secret: bytes) -> str:
     """Return HMAC-SHA256 (RFC 2104) in hexadecimal over a task's content as JSON with sorted keys.
 
     Args:
-        task: one VALIDATION_TASKS row.
+        task: the columns of one VALIDATION_TASKS row; its own signature does not enter.
         secret: key of the signature.
     """
-    content = json.dumps({name: task[name] for name in VALIDATION_TASKS}, sort_keys=True, ensure_ascii=True)
+    content = json.dumps({name: task[name] for name in _SIGNED}, sort_keys=True, ensure_ascii=True)
     return hmac.new(secret, content.encode(), hashlib.sha256).hexdigest()
+
+
+def name_set(tasks: pl.DataFrame) -> str:
+    """Return a name for a set of tasks, 12 hexadecimal digits of sha256 over its signatures."""
+    return hashlib.sha256("".join(sorted(tasks["signature"])).encode()).hexdigest()[:12]
 
 
 def verify_tasks(tasks: pl.DataFrame, key: pl.DataFrame, secret: bytes) -> None:
@@ -100,59 +106,39 @@ def verify_tasks(tasks: pl.DataFrame, key: pl.DataFrame, secret: bytes) -> None:
         expected = signatures.pop(row["task_id"], None)
         if expected is None:
             problems.append(f"task {row['task_id']!r} is not in the key or stands twice")
-        elif not hmac.compare_digest(expected, sign_task(row, secret)):
+        elif not all(hmac.compare_digest(expected, found) for found in (row["signature"], sign_task(row, secret))):
             problems.append(f"task {row['task_id']!r} differs from the one signed")
     problems += [f"task {task_id!r} is missing" for task_id in sorted(signatures)]
     if problems:
         raise RatingsError("; ".join(problems))
 
 
-def _deal_groups(
-    available: Sequence[Group], methods: Sequence[str], annotators: Sequence[str], n_tasks: int
-) -> list[Group]:
-    """Return up to `n_tasks` groups, taken in turn from every combination of method and annotator.
-
-    A round visits the combinations along diagonals, (method 0, annotator 0), (method 1, annotator 1), …, so that a
-    round cut short is still as even as it can be over methods and over annotators.
-    """
-    piles = {(method, annotator): [] for method in methods for annotator in annotators}
-    # Ascending index first, then seed: seeds take turns. Reversed, so that pop() deals from the front.
-    for group in sorted(available, key=lambda g: (g.index, g.seed), reverse=True):
-        piles[group.method, group.annotator_id].append(group)
-    diagonals = [
-        (method, annotators[(shift + rank) % len(annotators)])
-        for shift in range(len(annotators))
-        for rank, method in enumerate(methods)
-    ]
-    dealt: list[Group] = []
-    while any(piles.values()) and len(dealt) < n_tasks:
-        drawn = [piles[place].pop() for place in diagonals if piles[place]]
-        dealt += drawn[: n_tasks - len(dealt)]
-    return dealt
+def _order_candidates(drawn: DrawnTask, rng: np.random.Generator) -> list[str]:
+    """Return the candidates in the order of the letters they stand under."""
+    candidates = sorted(drawn.references)
+    return [candidates[i] for i in rng.permutation(len(candidates))]
 
 
 def _build_task(
-    group: Group,
-    position: int,
-    references: Mapping[str, Sequence[str]],
-    texts: Mapping[str, tuple[str, str]],
-    rng: np.random.Generator,
-    secret: bytes,
+    drawn: DrawnTask, order: Sequence[str], position: int, texts: Mapping[str, tuple[str, str]], secret: bytes
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the row shown and the row kept."""
-    order = [sorted(references)[i] for i in rng.permutation(len(references))]
+    group = drawn.group
     candidates = list(zip(ascii_uppercase, order, strict=False))
     shown = {
-        "task_id": _name_task(group, secret),
+        "task_id": _name_task(drawn, secret),
         "position": position,
         "text_a": _number([texts[item][0] for item in group.item_ids]),
         "text_b": _number([texts[item][1] for item in group.item_ids]),
         "explanations": list(group.explanations),
-        "references": [{"candidate": letter, "examples": list(references[who])} for letter, who in candidates],
+        "references": [{"candidate": letter, "examples": list(drawn.references[who])} for letter, who in candidates],
     }
+    shown["signature"] = sign_task(shown, secret)
     hidden = {
         "task_id": shown["task_id"],
-        "signature": sign_task(shown, secret),
+        "signature": shown["signature"],
+        "kind": drawn.kind,
+        "repeats": _name_task(replace(drawn, kind="rating"), secret) if drawn.kind == "repeat" else None,
         "method": group.method,
         "seed": group.seed,
         "annotator_id": group.annotator_id,
@@ -162,9 +148,10 @@ def _build_task(
     return shown, hidden
 
 
-def _name_task(group: Group, secret: bytes) -> str:
+def _name_task(drawn: DrawnTask, secret: bytes) -> str:
     """Return an id that tells nothing without `secret`; its first letter keeps spreadsheets from reading a number."""
-    content = json.dumps([group.method, group.seed, group.annotator_id, group.item_ids])
+    group = drawn.group
+    content = json.dumps([drawn.kind, group.method, group.seed, group.annotator_id, group.index, group.item_ids])
     return "t" + hmac.new(secret, b"task id:" + content.encode(), hashlib.sha256).hexdigest()[:15]
 
 

@@ -14,9 +14,9 @@ from typing import Literal, Protocol
 
 from capo_core.judging.questions import JudgeQuestion
 
-VerdictStatus = Literal["ok", "unparseable", "failed"]
+VerdictStatus = Literal["ok", "unparseable", "failed", "not_asked"]
 
-_VERDICT_LINE = re.compile(r"(?:answer\W+)?(?:person\W+)?(?P<letter>[A-Z])", re.IGNORECASE)
+_VERDICT_LINE = re.compile(r"(?:answer\W+)?(?:(?:person|group)\W+)?(?P<letter>[A-Z])", re.IGNORECASE)
 _VERDICT_OPENING = re.compile(r"answer\b.", re.IGNORECASE | re.DOTALL)
 
 
@@ -27,10 +27,14 @@ class JudgeAnswer:
     Attributes:
         question_id: the question.
         position: 0-based position of the candidate named; None unless `status` is ok.
-        status: ok; unparseable (an answer that names no candidate); failed (no answer).
-        response: the answer verbatim, or the reason of a failure.
+        status: ok; unparseable (an answer that names no candidate); failed (no answer); not_asked (the budget was
+            spent before the question's turn came).
+        response: the answer verbatim, or the reason why there is none.
         candidate_scores: probability of each candidate in the order shown, where the backend has one.
-        n_prompt_tokens: tokens of the prompt, where known.
+        n_prompt_tokens: tokens of the prompts of all attempts, where known.
+        n_answer_tokens: tokens of the answers of all attempts, where known.
+        n_attempts: how often the question was put; 0 where it was not asked.
+        seconds: from the first attempt to the answer, pauses included, where measured.
     """
 
     question_id: str
@@ -39,6 +43,9 @@ class JudgeAnswer:
     response: str
     candidate_scores: tuple[float, ...] | None = None
     n_prompt_tokens: int | None = None
+    n_answer_tokens: int | None = None
+    n_attempts: int = 1
+    seconds: float | None = None
 
 
 class JudgeBackend(Protocol):

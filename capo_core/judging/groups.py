@@ -21,6 +21,9 @@ HUMAN = "human"
 HUMAN_SHUFFLED = "human_shuffled"
 """The floor: people's own explanations, annotators permuted at random within each item."""
 
+HUMAN_OTHER = "human_other"
+"""Another annotator's explanations, held against the references of somebody who did not write them."""
+
 MAX_CANDIDATES = 26
 
 _Pool = dict[str, str]  # item_id -> explanation
@@ -31,9 +34,10 @@ class Group:
     """Explanations of one author for different items.
 
     Attributes:
-        method: human | human_shuffled | zero_shot | history | sft | capo.
+        method: human | human_shuffled | human_other | zero_shot | history | profile | sft | capo.
         seed: seed of the generations; the drawing seed for people's own explanations.
-        annotator_id: who wrote them or whom they imitate; for zero_shot, the nominal target.
+        annotator_id: who wrote them or whom they imitate; for zero_shot, the nominal target; for human_other, whom
+            they are held against.
         index: 0-based number within method, seed and annotator; groups with one index share their references.
         item_ids: the items, one per explanation.
         explanations: white space normalised, in the order of `item_ids`.
@@ -123,21 +127,125 @@ def draw_groups(
     annotators = list_candidates(corpus)
     items = corpus.filter(pl.col("split") == _judged_split(corpus, generations))
     pools = _human_pools(items, methods, seed) | _generated_pools(generations, methods, annotators)
-    order = {
-        annotator: np.random.default_rng(derive_seed(seed, "groups", annotator)).permutation(
-            sorted(items["item_id"].unique())
-        )
-        for annotator in annotators
-    }
+    orders = _order_items(items, annotators, seed)
     groups = []
     for (method, pool_seed, annotator), pool in sorted(pools.items()):
-        available = [str(item) for item in order[annotator] if item in pool]
-        n_available = len(available) // group_size
-        for index in range(n_available if n_groups is None else min(n_groups, n_available)):
-            chosen = tuple(available[index * group_size : (index + 1) * group_size])
-            texts = tuple(pool[item] for item in chosen)
-            groups.append(Group(method, pool_seed, annotator, index, chosen, texts))
+        for index, chosen in enumerate(_cut(orders[annotator], (pool,), group_size, n_groups)):
+            groups.append(_group(method, pool_seed, annotator, index, chosen, pool))
     return groups
+
+
+def draw_group_pairs(
+    corpus: pl.DataFrame,
+    generations: pl.DataFrame,
+    pairs: Sequence[tuple[str, str]],
+    *,
+    group_size: int,
+    n_groups: int,
+    seed: int,
+) -> list[tuple[Group, Group]]:
+    """Return groups of two methods about the same items, by pair of methods, seed, annotator and index.
+
+    Generations of one seed meet those of the same seed; people's own explanations meet those of every seed and take
+    that seed as theirs.
+
+    Args:
+        corpus: CORPUS.
+        generations: GENERATIONS.
+        pairs: methods to hold against each other.
+        group_size: explanations per group, each of another item.
+        n_groups: pairs of groups per pair of methods, seed and annotator, at most.
+        seed: of the drawing.
+
+    Raises:
+        CorpusError: see `draw_groups`.
+    """
+    annotators = list_candidates(corpus)
+    methods = sorted({method for pair in pairs for method in pair})
+    items = corpus.filter(pl.col("split") == _judged_split(corpus, generations))
+    generated = _generated_pools(generations, methods, annotators)
+    people = {key[2]: pool for key, pool in _human_pools(items, methods, seed).items()}
+    orders = _order_items(items, annotators, seed)
+    found = []
+    for pair in pairs:
+        for pool_seed, annotator in sorted({key[1:] for key in generated if key[0] in pair}):
+            pools = [
+                people.get(annotator, {}) if method == HUMAN else generated.get((method, pool_seed, annotator), {})
+                for method in pair
+            ]
+            for index, chosen in enumerate(_cut(orders[annotator], pools, group_size, n_groups)):
+                first, second = (
+                    _group(method, pool_seed, annotator, index, chosen, pool)
+                    for method, pool in zip(pair, pools, strict=True)
+                )
+                found.append((first, second))
+    return found
+
+
+def draw_other_groups(
+    corpus: pl.DataFrame, generations: pl.DataFrame, *, group_size: int, n_groups: int, seed: int
+) -> list[tuple[Group, Group]]:
+    """Return pairs of an annotator's own group (`human`) and one other annotator's about the same items.
+
+    The other annotators take turns, from group to group, in an order drawn for each annotator; one without enough
+    items in common is passed over.
+
+    Args:
+        corpus: CORPUS.
+        generations: GENERATIONS, which say what items are judged.
+        group_size: explanations per group, each of another item.
+        n_groups: pairs per annotator, at most.
+        seed: of the drawing.
+
+    Returns:
+        By annotator and index; `annotator_id` of both groups is the annotator whose references they are held against.
+
+    Raises:
+        CorpusError: see `draw_groups`.
+    """
+    annotators = list_candidates(corpus)
+    items = corpus.filter(pl.col("split") == _judged_split(corpus, generations))
+    written = _first_explanations(items)
+    orders = _order_items(items, annotators, seed)
+    pairs = []
+    for annotator in annotators:
+        others = [name for name in annotators if name != annotator]
+        drawn = np.random.default_rng(derive_seed(seed, "others", annotator)).permutation(len(others))
+        left = orders[annotator]
+        for index in range(n_groups):
+            turn = index % len(others)
+            in_turn = [others[i] for i in (*drawn[turn:], *drawn[:turn])]
+            pools = [(written.get(annotator, {}), written.get(other, {})) for other in in_turn]
+            cuts = [(chosen, pair) for pair in pools for chosen in _cut(left, pair, group_size, 1)]
+            if not cuts:
+                break
+            chosen, (own, other) = cuts[0]
+            first = _group(HUMAN, seed, annotator, index, chosen, own)
+            pairs.append((first, _group(HUMAN_OTHER, seed, annotator, index, chosen, other)))
+            left = [item for item in left if item not in chosen]
+    return pairs
+
+
+def _group(method: str, seed: int, annotator: str, index: int, items: tuple[str, ...], pool: _Pool) -> Group:
+    return Group(method, seed, annotator, index, items, tuple(pool[item] for item in items))
+
+
+def _order_items(items: pl.DataFrame, annotators: Sequence[str], seed: int) -> dict[str, list[str]]:
+    """Return the order in which each annotator's groups take the items; it does not depend on the method."""
+    names = sorted(items["item_id"].unique())
+    orders = {}
+    for annotator in annotators:
+        drawn = np.random.default_rng(derive_seed(seed, "groups", annotator)).permutation(len(names))
+        orders[annotator] = [names[i] for i in drawn]
+    return orders
+
+
+def _cut(order: Sequence[str], pools: Sequence[_Pool], group_size: int, n_groups: int | None) -> list[tuple[str, ...]]:
+    """Return groups of the items that stand in all pools, in order: as many as there are, at most `n_groups`."""
+    available = [item for item in order if all(item in pool for pool in pools)]
+    n_available = len(available) // group_size
+    n_groups = n_available if n_groups is None else min(n_groups, n_available)
+    return [tuple(available[index * group_size : (index + 1) * group_size]) for index in range(n_groups)]
 
 
 def _judged_split(corpus: pl.DataFrame, generations: pl.DataFrame) -> str:

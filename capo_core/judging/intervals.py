@@ -11,6 +11,9 @@ import numpy as np
 
 from capo_core.statistics.significance import Resamples, hierarchical_ratios, percentile_interval, resample_counts
 
+Cells = Sequence[Mapping[tuple[int, Any], float]]
+"""Per annotator the value of every (seed, unit) that was measured."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -25,9 +28,7 @@ class Estimate:
 NOT_MEASURED = Estimate(None, None, None, 0)
 
 
-def mean_over_annotators(
-    cells: Sequence[Mapping[tuple[int, Any], float]], *, n_bootstrap: int, confidence: float, seed: int
-) -> Estimate:
+def mean_over_annotators(cells: Cells, *, n_bootstrap: int, confidence: float, seed: int) -> Estimate:
     """Return the mean of the annotators' means, with a percentile bootstrap interval.
 
     An annotator's mean is taken over all his cells. Each resample draws seeds, the same for all annotators, and
@@ -46,22 +47,37 @@ def mean_over_annotators(
     filled = [own for own in cells if own]
     if not filled:
         return NOT_MEASURED
+    low, high = percentile_interval(resample_means(filled, n_bootstrap=n_bootstrap, seed=seed), confidence)
+    n_units = sum(len({unit for _, unit in own}) for own in filled)
+    value = float(np.mean([np.mean(list(own.values())) for own in filled]))
+    return Estimate(value, none_if_nan(low), none_if_nan(high), n_units)
+
+
+def resample_means(cells: Cells, *, n_bootstrap: int, seed: int, hold_seeds: bool = False) -> np.ndarray:
+    """Return the mean of the annotators' means in every resample, [B]; NaN where one annotator has no value.
+
+    Args:
+        cells: per annotator, none without values; see `mean_over_annotators`.
+        n_bootstrap: B.
+        seed: of the resamples.
+        hold_seeds: take every seed once, for the spread between units alone.
+    """
     rng = np.random.default_rng(seed)
-    seeds = sorted({place[0] for own in filled for place in own})
+    seeds = sorted({place[0] for own in cells for place in own})
     seed_counts = resample_counts(len(seeds), n_bootstrap, rng)
-    replicates, n_units = [], 0
-    for own in filled:
+    if hold_seeds:
+        seed_counts = np.ones_like(seed_counts)
+    replicates = []
+    for own in cells:
         units = list(dict.fromkeys(unit for _, unit in own))
+        places = {unit: place for place, unit in enumerate(units)}
         values, present = np.zeros((2, len(seeds), 1, len(units)))
         for (of_seed, unit), value in own.items():
-            place = seeds.index(of_seed), 0, units.index(unit)
+            place = seeds.index(of_seed), 0, places[unit]
             values[place], present[place] = value, 1.0
         resamples = Resamples(resample_counts(len(units), n_bootstrap, rng), seed_counts)
         replicates.append(hierarchical_ratios(values, present, resamples)[:, 0])
-        n_units += len(units)
-    low, high = percentile_interval(np.mean(replicates, axis=0), confidence)
-    value = float(np.mean([np.mean(list(own.values())) for own in filled]))
-    return Estimate(value, none_if_nan(low), none_if_nan(high), n_units)
+    return np.mean(replicates, axis=0)
 
 
 def none_if_nan(value: float) -> float | None:

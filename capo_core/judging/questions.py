@@ -1,4 +1,4 @@
-"""Attribution questions: which of the annotators wrote this group of explanations?"""
+"""What a question to a judge is, and how its prompt is put together from files and fenced texts."""
 
 from __future__ import annotations
 
@@ -9,16 +9,22 @@ from dataclasses import dataclass
 from importlib.resources import files
 from string import Template, ascii_uppercase
 
-import polars as pl
-
-from capo_core.judging.fencing import fence, make_nonce
-from capo_core.judging.groups import HUMAN, HUMAN_SHUFFLED, Group, draw_groups, draw_references
+from capo_core.judging.groups import Group
 from capo_core.prompts import Message
+from capo_core.text import label_spellings, surface_normalise
 from schemas.config import TaskSpec
-from schemas.judge import JudgeConfig
+from schemas.judge import JudgeConfig, Protocol
+from schemas.section import Normalisation
 
-PROMPT_VERSION = "attribution_v1"
-"""Name of the prompt file beside this module. A changed text gets a new name."""
+PROMPT_VERSIONS: dict[Protocol, str] = {
+    "attribution": "attribution_v1",
+    "pairwise": "pairwise_v1",
+    "same_author": "same_author_v1",
+}
+"""Name of each protocol's prompt file beside this module. A changed text gets a new name."""
+
+References = Mapping[str, tuple[str, ...]]
+"""Training explanations by annotator."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +33,15 @@ class JudgeQuestion:
 
     Attributes:
         question_id: first 16 hexadecimal digits of sha256 over everything below and the prompt's version.
-        method: see `Group`; likewise seed, annotator_id and item_ids.
-        candidates: annotators in the order shown; the one at position i stands under `letters[i]`.
+        method: whose group is judged, see `Group`; likewise seed and item_ids. Of a pair of groups, the first one's.
+        annotator_id: who wrote the group or whom it imitates; pairwise and same_author show his references.
+        candidates: what can be answered, in the order shown; the one at position i stands under `letters[i]`.
+            attribution: annotators; pairwise: the two methods; same_author: `same` and `different`.
         messages: the conversation to send.
+        protocol: which kind of question this is.
+        compared_with: pairwise: the other method.
+        order: number of the order of candidates; a group is asked about in several.
+        normalisation: of the references and the judged text.
     """
 
     question_id: str
@@ -39,62 +51,63 @@ class JudgeQuestion:
     item_ids: tuple[str, ...]
     candidates: tuple[str, ...]
     messages: tuple[Message, ...]
+    protocol: Protocol = "attribution"
+    compared_with: str | None = None
+    order: int = 0
+    normalisation: Normalisation = "none"
 
     @property
     def letters(self) -> str:
         """The letters the candidates stand under, in order."""
         return ascii_uppercase[: len(self.candidates)]
 
+    @property
+    def prompt_version(self) -> str:
+        """The prompt file the messages were made from."""
+        return PROMPT_VERSIONS[self.protocol]
 
-def build_questions(
-    corpus: pl.DataFrame, generations: pl.DataFrame, task: TaskSpec, config: JudgeConfig
-) -> list[JudgeQuestion]:
-    """Return every question to ask, sorted by method, seed, annotator, group and rotation.
 
-    Each group is asked once per cyclic rotation of the candidates, so that every candidate stands once at every
-    position. With `human` among the methods, `human_shuffled` (annotators permuted within items) is asked too: the
-    floor to the ceiling. Fewer explanations than `n_groups * group_size` make fewer groups, counted by
-    `capo_core.judging.attribution.summarise_verdicts`.
+@dataclass(frozen=True)
+class Setting:
+    """What questions under one normalisation have in common.
 
-    Args:
-        corpus: CORPUS.
-        generations: GENERATIONS of held-out items.
+    Attributes:
         task: the task the annotators did.
         config: methods, sizes and seed.
-
-    Raises:
-        CorpusError: see `draw_groups` and `draw_references`.
+        normalisation: of references and judged text alike.
+        references: by group index, already normalised.
     """
-    methods = judged_methods(config)
-    groups = draw_groups(
-        corpus, generations, methods, group_size=config.group_size, n_groups=config.n_groups, seed=config.seed
-    )
-    references = {
-        index: draw_references(corpus, n_references=config.n_references, seed=config.seed, index=index)
-        for index in sorted({group.index for group in groups})
-    }
-    return [
-        _build_question(group, candidates, references[group.index], task, config.seed)
-        for group in groups
-        for candidates in rotations(sorted(references[group.index]))
-    ]
+
+    task: TaskSpec
+    config: JudgeConfig
+    normalisation: Normalisation
+    references: Sequence[References]
+
+    def normalise(self, texts: Sequence[str]) -> tuple[str, ...]:
+        """Return explanations as this setting shows them."""
+        return normalise_texts(texts, self.normalisation, self.task)
 
 
-def judged_methods(config: JudgeConfig) -> list[str]:
-    """Return the methods asked about: the configured ones and, beside the human ceiling, its floor."""
-    return [*config.methods, *([HUMAN_SHUFFLED] if HUMAN in config.methods else [])]
+def normalise_texts(texts: Sequence[str], normalisation: Normalisation, task: TaskSpec) -> tuple[str, ...]:
+    """Return the texts as they are, or without case, punctuation and inflected label names (`surface`)."""
+    if normalisation == "none":
+        return tuple(texts)
+    spellings = label_spellings(task.labels.names)
+    return tuple(surface_normalise(text, spellings) for text in texts)
 
 
-def rotations(candidates: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return the cyclic rotations of `candidates`, the unrotated order first."""
-    return [(*candidates[start:], *candidates[:start]) for start in range(len(candidates))]
-
-
-def _build_question(
-    group: Group, candidates: tuple[str, ...], references: Mapping[str, Sequence[str]], task: TaskSpec, seed: int
+def make_question(
+    protocol: Protocol,
+    group: Group,
+    candidates: tuple[str, ...],
+    order: int,
+    normalisation: Normalisation,
+    messages: tuple[Message, ...],
+    compared_with: str | None = None,
 ) -> JudgeQuestion:
-    messages = render_messages(group.explanations, [references[name] for name in candidates], task, seed)
-    content = [PROMPT_VERSION, group.method, group.seed, group.annotator_id, group.item_ids, candidates, messages]
+    """Return a question with the id that its content gives it."""
+    about = [group.method, compared_with, group.seed, group.annotator_id, group.item_ids]
+    content = [PROMPT_VERSIONS[protocol], *about, candidates, order, normalisation, messages]
     digest = hashlib.sha256(json.dumps(content, ensure_ascii=True).encode()).hexdigest()
     return JudgeQuestion(
         question_id=digest[:16],
@@ -104,45 +117,19 @@ def _build_question(
         item_ids=group.item_ids,
         candidates=candidates,
         messages=messages,
+        protocol=protocol,
+        compared_with=compared_with,
+        order=order,
+        normalisation=normalisation,
     )
 
 
-def render_messages(
-    judged: Sequence[str], references: Sequence[Sequence[str]], task: TaskSpec, seed: int
-) -> tuple[Message, ...]:
-    """Return the conversation that asks for the author of `judged`.
-
-    References come before the judged group and are fenced with a code of their own: questions that share references
-    then share their opening, which a local judge computes once and hosted ones cache.
-
-    Args:
-        judged: explanations to attribute.
-        references: explanations of each candidate, in the order shown.
-        task: the task the annotators did.
-        seed: for the fences' codes.
-    """
-    letters = ascii_uppercase[: len(references)]
-    reference_nonce = make_nonce(seed, "references", *(text for texts in references for text in texts))
-    blocks = [
-        f"Person {letter}\n{fence(texts, 'WRITTEN BY ' + letter, reference_nonce)}"
-        for letter, texts in zip(letters, references, strict=True)
-    ]
-    judged_nonce = make_nonce(seed, "judged", reference_nonce, *judged)
-    system, user = _read_template()
-    values = {
-        "question": task.question.strip(),
-        "references": "\n\n".join(blocks),
-        "judged": fence(judged, "TO ATTRIBUTE", judged_nonce),
-        "letters": ", ".join(letters),
-    }
-    return (
-        {"role": "system", "content": system.substitute(values)},
-        {"role": "user", "content": user.substitute(values)},
-    )
-
-
-def _read_template() -> tuple[Template, Template]:
-    """Return the system and user parts of the prompt file."""
-    text = files("capo_core.judging").joinpath(f"{PROMPT_VERSION}.txt").read_text(encoding="utf-8")
+def fill_prompt(protocol: Protocol, task: TaskSpec, values: Mapping[str, str]) -> tuple[Message, ...]:
+    """Return the system and user turns of a protocol's prompt file, its places filled with `values`."""
+    text = files("capo_core.judging").joinpath(f"{PROMPT_VERSIONS[protocol]}.txt").read_text(encoding="utf-8")
     system, user = text.removeprefix("[system]\n").split("\n[user]\n")
-    return Template(system.strip()), Template(user.strip())
+    filled = {"question": task.question.strip(), **values}
+    return (
+        {"role": "system", "content": Template(system.strip()).substitute(filled)},
+        {"role": "user", "content": Template(user.strip()).substitute(filled)},
+    )

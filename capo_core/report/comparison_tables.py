@@ -33,7 +33,7 @@ class Verdicts(NamedTuple):
 
 def list_verdicts(data: ReportData, keys: KeyFigures | None) -> Verdicts:
     """Return for each key figure what CAPO minus SFT shows, does not show, or was not tested for."""
-    alpha = 1 - data.config.evaluation.confidence
+    alpha = data.alpha
     shown, not_shown, untested = [], [], []
     for key in list_key_figures(keys):
         term = metric_term(key.metric)
@@ -63,7 +63,7 @@ def list_key_figures(keys: KeyFigures | None) -> tuple[FigureKey, ...]:
 
 def tabulate_key_comparison(data: ReportData, keys: KeyFigures | None) -> Table:
     """Return CAPO minus SFT in the key figures: attribution always with distance, length and copying below it."""
-    alpha = 1 - data.config.evaluation.confidence
+    alpha = data.alpha
     rows = []
     for key in list_key_figures(keys):
         wanted = {"method_a": "capo", "method_b": "sft", **key._asdict()}
@@ -73,16 +73,20 @@ def tabulate_key_comparison(data: ReportData, keys: KeyFigures | None) -> Table:
     return build_table("CAPO minus SFT in the key figures", ["Figure", *_COLUMNS], rows, notes=(_NOTE,))
 
 
-def tabulate_comparisons(data: ReportData) -> list[Table]:
+def tabulate_comparisons(comparisons: pl.DataFrame, alpha: float) -> list[Table]:
     """Return one table per pair of methods, CAPO and SFT first; an interval that includes 0 shows nothing."""
-    pairs = data.comparisons.select("method_a", "method_b").unique().rows()
+    pairs = comparisons.select("method_a", "method_b").unique().rows()
     pairs.sort(key=lambda pair: (set(pair) != {"capo", "sft"}, "capo" not in pair, pair))
-    return [_pair_table(matching(data.comparisons, method_a=a, method_b=b), a, b, data) for a, b in pairs]
+    return [
+        tabulate_pair(
+            matching(comparisons, method_a=a, method_b=b), f"{method_title(a)} minus {method_title(b)}", alpha
+        )
+        for a, b in pairs
+    ]
 
 
-def _pair_table(rows: pl.DataFrame, method_a: str, method_b: str, data: ReportData) -> Table:
-    """Return every comparison of two methods."""
-    alpha = 1 - data.config.evaluation.confidence
+def tabulate_pair(rows: pl.DataFrame, caption: str, alpha: float) -> Table:
+    """Return every comparison of two methods, in the order of metrics and conditions."""
     metrics = {name: i for i, name in enumerate(order_metrics(rows["metric"].to_list()))}
     conditions = {name: i for i, name in enumerate(order_conditions(rows["condition"].to_list()))}
     ordered = sorted(
@@ -96,7 +100,6 @@ def _pair_table(rows: pl.DataFrame, method_a: str, method_b: str, data: ReportDa
             row["group_size"] or 0,
         ),
     )
-    caption = f"{method_title(method_a)} minus {method_title(method_b)}"
     return build_table(caption, ["Figure", *_COLUMNS], [_comparison_row(row, alpha) for row in ordered], notes=(_NOTE,))
 
 

@@ -23,8 +23,8 @@ def draw_convergence(data: ReportData) -> Figure:
         for quantity in order_by(matching(measured, axis=axis)["quantity"].to_list(), QUANTITY_TITLES)
     ]
     legend = (
-        LegendEntry("mean over sub-samples; band: 95% of them", "line line-accent"),
-        LegendEntry("fitted curve", "line line-floor"),
+        LegendEntry("mean over sub-samples; band: 95% of them", "line line-accent", "var(--accent)"),
+        LegendEntry("fitted curve", "line line-floor", "var(--floor)"),
     )
     return Figure("How the figures settle as items and annotators accrue", tuple(panels), legend)
 

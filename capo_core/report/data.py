@@ -15,6 +15,21 @@ from schemas.config import ExperimentConfig
 ALL = "all"
 """Annotator id under which METRICS keeps the mean over annotators."""
 
+TIMINGS = {
+    "step": pl.String,
+    "label": pl.String,  # the step with what tells its runs apart: train-capo Ann1 seed 13
+    "seconds": pl.Float64,
+}
+"""Columns of what the run's steps took when they were computed."""
+
+JUDGE_USAGE = {
+    "judge": pl.String,
+    "status": pl.String,  # ok | unparseable | failed | not_asked
+    "n_questions": pl.Int64,
+    "n_prompt_tokens": pl.Int64,  # null where the judge does not say
+    "n_answer_tokens": pl.Int64,
+}
+"""Columns of what judging used: one row per judge and kind of answer."""
 
 _COLUMNS = {
     "quarantine": frames.QUARANTINE,
@@ -36,6 +51,13 @@ _COLUMNS = {
     "judge_metrics": frames.METRICS,
     "generations": frames.GENERATIONS,
     "ratings_metrics": frames.METRICS,
+    "judge_comparisons": frames.COMPARISONS,
+    "judge_pairs": frames.JUDGE_PAIRS,
+    "judge_agreement": frames.JUDGE_AGREEMENT,
+    "ratings_comparisons": frames.COMPARISONS,
+    "raters": frames.RATERS,
+    "judge_usage": JUDGE_USAGE,
+    "timings": TIMINGS,
 }
 """Tables of a report and their columns."""
 
@@ -98,6 +120,13 @@ class ReportData:
         ratings_metrics: METRICS frame of human ratings, None where none were imported.
         provenance: `artifacts` (name to reference), `versions` (package to version), `capo_version`, `command`,
             `created_at`; other keys are shown as they are.
+        judge_comparisons: COMPARISONS frame of judges' verdicts, None where none were asked.
+        judge_pairs: JUDGE_PAIRS frame, likewise.
+        judge_agreement: JUDGE_AGREEMENT frame, likewise.
+        ratings_comparisons: COMPARISONS frame of human ratings, None where none were imported.
+        raters: RATERS frame, None where no ratings were imported.
+        judge_usage: JUDGE_USAGE frame, None where no judge was asked.
+        timings: TIMINGS frame, None where nothing is recorded.
     """
 
     config: ExperimentConfig
@@ -125,6 +154,13 @@ class ReportData:
     generations: pl.DataFrame
     ratings_metrics: pl.DataFrame | None
     provenance: dict[str, Any]
+    judge_comparisons: pl.DataFrame | None = None
+    judge_pairs: pl.DataFrame | None = None
+    judge_agreement: pl.DataFrame | None = None
+    ratings_comparisons: pl.DataFrame | None = None
+    raters: pl.DataFrame | None = None
+    judge_usage: pl.DataFrame | None = None
+    timings: pl.DataFrame | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError, naming table and column, where a frame has not exactly its kind's columns."""
@@ -139,6 +175,11 @@ class ReportData:
     def annotators(self) -> list[str]:
         """Annotator ids of the corpus, sorted."""
         return sorted(self.corpus["annotator_id"].unique().to_list())
+
+    @property
+    def alpha(self) -> float:
+        """The level of tests that agrees with the intervals' confidence, e.g. .05."""
+        return 1 - self.config.evaluation.confidence
 
     @property
     def confidence_percent(self) -> str:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 from markupsafe import Markup
 
-from capo_core.report.data import ReportData
 from capo_core.report.terms import PARSE_TITLES, decision_rank, method_class, method_title, order_methods
+from schemas.config import TaskSpec
 
 MAX_CHARACTERS = 3_000_000
 """Characters of examples embedded in the page; items beyond are left out whole and counted."""
@@ -33,11 +34,39 @@ class Examples:
     people: tuple[str, ...]
 
 
-def collect_examples(data: ReportData, max_characters: int = MAX_CHARACTERS) -> Examples:
-    """Return the examples of every item with generations, in order of item id, as far as `max_characters` reaches."""
-    generations = data.generations.sort("item_id", "method", "annotator_id", "seed", "decision", nulls_last=False)
+@dataclass(frozen=True)
+class Author:
+    """Who writes beside the people: a method, or a method of one run. `style` names a style class of the page."""
+
+    name: str
+    title: str
+    style: str
+
+
+def list_methods(generations: pl.DataFrame) -> list[Author]:
+    """Return every method of the generations in the report's order."""
+    return [Author(name, method_title(name), method_class(name)) for name in order_methods(generations["method"])]
+
+
+def collect_examples(
+    corpus: pl.DataFrame,
+    generations: pl.DataFrame,
+    task: TaskSpec,
+    authors: Sequence[Author],
+    max_characters: int = MAX_CHARACTERS,
+) -> Examples:
+    """Return the examples of every item with generations, in order of item id, as far as `max_characters` reaches.
+
+    Args:
+        corpus: CORPUS; people's annotations of the items.
+        generations: GENERATIONS; `method` is the name of one of the authors.
+        task: names the two texts.
+        authors: in the order in which they are shown.
+        max_characters: of JSON embedded; at least one item is.
+    """
+    generations = generations.sort("item_id", "method", "annotator_id", "seed", "decision", nulls_last=False)
     by_item = {str(key[0]): part for key, part in generations.group_by("item_id", maintain_order=True)}
-    human = {str(key[0]): part for key, part in data.corpus.group_by("item_id", maintain_order=True)}
+    human = {str(key[0]): part for key, part in corpus.group_by("item_id", maintain_order=True)}
     items, n_characters = [], 0
     for item_id, part in by_item.items():
         item = _collect_item(item_id, part, human.get(item_id))
@@ -45,17 +74,16 @@ def collect_examples(data: ReportData, max_characters: int = MAX_CHARACTERS) -> 
         if items and n_characters > max_characters:
             break
         items.append(item)
-    methods = order_methods(generations["method"].to_list())
-    task = data.config.task
     content = {
         "names": [task.text_a_name, task.text_b_name],
         "decisions": sorted(generations["decision"].unique().to_list(), key=decision_rank),
-        "methods": [{"id": name, "title": method_title(name), "style": method_class(name)} for name in methods],
+        "methods": [{"id": author.name, "title": author.title, "style": author.style} for author in authors],
         "statuses": PARSE_TITLES,
         "manySeeds": generations["seed"].n_unique() > 1,
         "items": items,
     }
-    people = generations["annotator_id"].drop_nulls().unique().sort().to_list() or data.annotators
+    imitated = generations["annotator_id"].drop_nulls().unique().sort().to_list()
+    people = imitated or sorted(corpus["annotator_id"].unique().to_list())
     return Examples(embed_json(content), len(items), len(by_item) - len(items), tuple(people))
 
 

@@ -20,18 +20,23 @@ _STABILITY_COLOURS = ("var(--human)", "var(--accent)")
 
 @dataclass(frozen=True)
 class LegendEntry:
-    """A swatch with its meaning; `style` names a style class of the page."""
+    """A swatch with its meaning; `style` names a style class of the page.
+
+    `colour` is the CSS colour of the marks it stands for, where choosing the entry can make them stand out.
+    """
 
     text: str
     style: str
+    colour: str = ""
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One drawing under its title."""
+    """One drawing under its title; panels of several group sizes can be chosen among."""
 
     title: str
     svg: Markup
+    group_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -54,9 +59,9 @@ def draw_stability(data: ReportData) -> Figure:
         for reduction, classifier in pairs
     )
     legend = (
-        LegendEntry("held-out human text as written", "line line-human"),
-        LegendEntry("surface removed", "line line-accent"),
-        LegendEntry("authors shuffled within items (floor)", "line line-floor"),
+        LegendEntry("held-out human text as written", "line line-human", "var(--human)"),
+        LegendEntry("surface removed", "line line-accent", "var(--accent)"),
+        LegendEntry("authors shuffled within items (floor)", "line line-floor", "var(--floor)"),
         LegendEntry("chance", "line line-chance"),
     )
     return Figure("Attribution accuracy by group size k, with 95% bands", panels, legend)

@@ -9,9 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import polars as pl
-
-from capo_core.report.data import ALL, Difference, Estimate, ReportData, find_estimate, is_finite, matching
+from capo_core.report.data import Difference, Estimate, ReportData
 from capo_core.report.formats import (
     format_difference,
     format_estimate,
@@ -22,7 +20,7 @@ from capo_core.report.formats import (
 )
 from capo_core.report.key_figures import LABEL_AGREEMENT, LENGTH_RATIO, FigureKey, KeyFigures, choose_key_figures
 from capo_core.report.metric_terms import metric_term
-from capo_core.report.terms import DECISIONS, GENERATED, OTHER_ANNOTATOR, condition_title, method_title, order_methods
+from capo_core.report.terms import DECISIONS, GENERATED, OTHER_ANNOTATOR, condition_title, method_title
 
 
 @dataclass(frozen=True)
@@ -74,9 +72,7 @@ def format_test(difference: Difference) -> str:
     return f"{corrected}, Holm" if corrected else format_p(difference.p_value)
 
 
-def say_difference(
-    data: ReportData, difference: Difference | None, first: str, second: str, *, share: bool = True
-) -> str:
+def say_difference(alpha: float, difference: Difference | None, first: str, second: str, *, share: bool = True) -> str:
     """Return what a difference shows, claiming one only where interval and test exclude 0."""
     if difference is None:
         return f"the difference between {first} and {second} was not tested"
@@ -84,13 +80,13 @@ def say_difference(
     interval = format_interval(difference.low, difference.high, share=share) or "no interval"
     test = format_test(difference)
     evidence = f"{value} {interval}" + (f", {test}" if test else "")
-    if difference.is_shown(1 - data.config.evaluation.confidence):
+    if difference.is_shown(alpha):
         return f"{first} is {'higher' if difference.value > 0 else 'lower'} than {second} ({evidence})"
     return f"no difference between {first} and {second} is shown ({evidence})"
 
 
 def list_findings(data: ReportData) -> list[Finding]:
-    """Return what was found, from the people themselves to the human raters."""
+    """Return what was found, from the people themselves to the length of explanations."""
     keys = choose_key_figures(data.metrics)
     texts = {
         "The people": say_people(data, keys) if keys else None,
@@ -98,8 +94,6 @@ def list_findings(data: ReportData) -> list[Finding]:
         "Imitation or caricature": weigh_gain(data, keys).text if keys else None,
         "Labels": say_labels(data),
         "Length": say_length(data, keys.decision if keys else None),
-        "LLM judge": say_judge(data),
-        "Human raters": say_raters(data),
     }
     return [Finding(topic, text) for topic, text in texts.items() if text]
 
@@ -139,9 +133,9 @@ def say_methods(data: ReportData, keys: KeyFigures) -> str | None:
 
 def weigh_gain(data: ReportData, keys: KeyFigures) -> Gain:
     """Return what CAPO gains over SFT in attribution, always beside what it gains or loses in distance."""
-    alpha = 1 - data.config.evaluation.confidence
+    alpha = data.alpha
     gain = keys.leading.compare(data.comparisons)
-    said = say_difference(data, gain, "CAPO", "SFT")
+    said = say_difference(data.alpha, gain, "CAPO", "SFT")
     distances = [key.compare(data.comparisons) for key in keys.distances]
     beside = "; ".join(_say_distance(data, key) for key in (*keys.distances, keys.plain(LENGTH_RATIO)))
     sentences = [f"Attribution: {said}.", f"Beside it: {beside}."]
@@ -166,7 +160,7 @@ def _say_distance(data: ReportData, key: FigureKey) -> str:
     difference = key.compare(data.comparisons)
     if difference is None:
         said = "not compared"
-    elif difference.is_shown(1 - data.config.evaluation.confidence):
+    elif difference.is_shown(data.alpha):
         said = f"{'higher' if difference.value > 0 else 'lower'} under CAPO"
     else:
         said = "no difference shown"
@@ -200,7 +194,7 @@ def say_labels(data: ReportData) -> str:
 
 def _say_against(data: ReportData, key: FigureKey, other: str) -> str:
     title = "always the commonest label" if other == "majority" else method_title(other)
-    return say_difference(data, key.compare(data.comparisons, "capo", other), "CAPO", title)
+    return say_difference(data.alpha, key.compare(data.comparisons, "capo", other), "CAPO", title)
 
 
 def say_length(data: ReportData, decision: str | None) -> str | None:
@@ -214,68 +208,3 @@ def say_length(data: ReportData, decision: str | None) -> str | None:
         times = quote(ratio, share=False)
         sentences.append(f"{method_title(name)}'s explanations are {way} than the person's own, {times} times as long.")
     return " ".join(sentences) or None
-
-
-def find_first(metrics: pl.DataFrame, metric: str, method: str) -> Estimate | None:
-    """Return a method's mean over annotators as written, at the smallest group size it was measured for."""
-    rows = metrics.filter(
-        (pl.col("metric") == metric) & (pl.col("method") == method) & (pl.col("annotator_id") == ALL),
-        pl.col("condition").is_null() | (pl.col("condition") == "raw"),
-        is_finite("value"),
-    )
-    rows = rows.sort("group_size", pl.col("decision") != "sampled", "decision", nulls_last=False)
-    return find_estimate(rows.head(1))
-
-
-def weigh_judge(data: ReportData) -> tuple[bool | None, str]:
-    """Return whether the LLM judge tells the real annotators apart (None: unknown), and the sentence that says so.
-
-    It does where `judge_informative` says so, or, where that figure was not asked for, where the interval of the
-    judge's accuracy on real human text lies above chance.
-    """
-    if data.judge_metrics is None or data.judge_metrics.is_empty():
-        return None, "Not measured."
-    ceiling = find_first(data.judge_metrics, "judge_accuracy", "human")
-    flags = matching(data.judge_metrics, metric="judge_informative", annotator_id=ALL)
-    values = flags.filter(is_finite("value"))["value"].to_list()
-    informative: bool | None = min(values) >= 0.5 if values else None
-    chance = find_first(data.judge_metrics, "judge_chance", "human")
-    chance_value = chance.value if chance else 1 / max(len(data.annotators), 1)
-    if flags.is_empty() and ceiling and ceiling.low is not None:
-        informative = ceiling.low > chance_value
-    text = (
-        f"it names the right author of real human text for {quote(ceiling)} of groups "
-        f"(chance {format_value(chance_value, share=True)})"
-    )
-    if informative is None:
-        unknown = (
-            "Whether the judge tells the real annotators apart is not known, for want of enough groups of human text"
-        )
-        return None, f"{unknown}: {text}. Its verdicts on models carry no weight."
-    if not informative:
-        plain = "Not informative. The judge does not tell the real annotators apart"
-        return False, f"{plain}: {text}. Its verdicts on models say nothing."
-    return True, f"Informative: {text}."
-
-
-def say_judge(data: ReportData) -> str:
-    """Return the judge's worth and, only where it is informative, what it says of SFT and CAPO."""
-    informative, sentence = weigh_judge(data)
-    if not informative or data.judge_metrics is None:
-        return sentence
-    found = {name: find_first(data.judge_metrics, "judge_accuracy", name) for name in ("sft", "capo")}
-    figures = join_and([f"{method_title(name)} {quote(estimate)}" for name, estimate in found.items()])
-    return f"{sentence} It names the person imitated for {figures}."
-
-
-def say_raters(data: ReportData) -> str:
-    """Return what human raters found, or that they have not rated yet."""
-    if data.ratings_metrics is None or data.ratings_metrics.is_empty():
-        return "Not yet rated."
-    metric = "human_attribution_accuracy"
-    rows = data.ratings_metrics.filter((pl.col("metric") == metric) & (pl.col("annotator_id") == ALL))
-    names = order_methods(rows["method"].to_list())
-    found = [(name, find_first(data.ratings_metrics, metric, name)) for name in names]
-    figures = join_and([f"{method_title(name)} {quote(estimate)}" for name, estimate in found]) or format_value(None)
-    chance = chance_of(data)
-    return f"Share of blinded tasks in which a rater names the person imitated: {figures} (chance {chance})."

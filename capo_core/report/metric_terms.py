@@ -178,6 +178,41 @@ _GUARDS = (
     MetricTerm("distinct_1", "Distinct words", "Distinct words as a share of all words written.", share=True),
     MetricTerm("distinct_2", "Distinct pairs of words", "Distinct pairs of words as a share of all.", share=True),
 )
+
+
+def _judging_terms(prefix: str, protocol: str) -> tuple[MetricTerm, ...]:
+    """Return the terms that every protocol of judging has, named after it."""
+    apart = "Whether the judge tells the real annotators apart."
+    ties = "Share of groups on which the orders of the candidates disagree."
+    same = "Share of pairs of orders of the candidates that name the same one."
+    position = "How far the judge prefers a position in the list over the others; 0 is none."
+    return (
+        MetricTerm(f"{prefix}_informative", f"Judge informative{protocol}", apart, flag=True),
+        MetricTerm(f"{prefix}_tie_rate", f"Judge ties{protocol}", ties, share=True),
+        MetricTerm(f"{prefix}_self_consistency", f"Same answer{protocol}", same, share=True),
+        MetricTerm(
+            f"{prefix}_parse_rate",
+            f"Readable verdicts{protocol}",
+            "Share of questions answered by naming a candidate.",
+            share=True,
+        ),
+        MetricTerm(f"{prefix}_position_bias", f"Judge position bias{protocol}", position, share=True),
+        MetricTerm(
+            f"{prefix}_failure_rate", f"Judge failures{protocol}", "Share of questions that got no answer.", share=True
+        ),
+        MetricTerm(
+            f"{prefix}_not_asked_rate",
+            f"Questions not asked{protocol}",
+            "Share of questions left out because the budget was spent.",
+            share=True,
+        ),
+        MetricTerm(
+            f"{prefix}_group_shortfall", f"Judge groups missing{protocol}", "Groups asked for less groups judged."
+        ),
+        MetricTerm(f"{prefix}_chance", f"Judge chance{protocol}", "What guessing would score.", share=True),
+    )
+
+
 _JUDGES = (
     MetricTerm(
         "judge_accuracy",
@@ -187,26 +222,37 @@ _JUDGES = (
         share=True,
     ),
     MetricTerm(
-        "judge_informative", "Judge informative", "Whether the judge tells the real annotators apart.", flag=True
-    ),
-    MetricTerm(
-        "judge_tie_rate",
-        "Judge ties",
-        "Share of groups for which the orders of the candidates name several people equally often.",
+        "judge_pairwise_accuracy",
+        "Judge pairwise accuracy",
+        "Share of pairs in which the judge prefers a person's own group to another annotator's about the same items; "
+        "ties count half.",
+        "higher",
         share=True,
     ),
     MetricTerm(
-        "judge_parse_rate", "Readable verdicts", "Share of questions answered by naming a candidate.", share=True
-    ),
-    MetricTerm(
-        "judge_position_bias",
-        "Judge position bias",
-        "How far the judge prefers a position in the list over the others; 0 is none.",
+        "judge_win_rate",
+        "Judge preference",
+        "Share of pairs in which the judge prefers the first method less that in which it prefers the second.",
+        "higher",
         share=True,
     ),
-    MetricTerm("judge_failure_rate", "Judge failures", "Share of questions that got no answer at all.", share=True),
-    MetricTerm("judge_group_shortfall", "Judge groups missing", "Groups asked for less groups judged."),
-    MetricTerm("judge_chance", "Judge chance", "1 divided by the number of candidates.", share=True),
+    MetricTerm(
+        "judge_same_author_acceptance",
+        "Taken for the person's own",
+        "Share of groups that the judge takes for the person's own; ties count half.",
+        "higher",
+        share=True,
+    ),
+    MetricTerm(
+        "judge_same_author_balanced_accuracy",
+        "Judge balanced accuracy",
+        "Mean of the shares of own groups taken for the person's and of other annotators' groups that are not.",
+        "higher",
+        share=True,
+    ),
+    *_judging_terms("judge", ""),
+    *_judging_terms("judge_pairwise", ", pairwise"),
+    *_judging_terms("judge_same_author", ", same author"),
     MetricTerm(
         "human_attribution_accuracy",
         "Human attribution",
@@ -217,6 +263,18 @@ _JUDGES = (
     MetricTerm("human_answer_rate", "Tasks answered", "Share of blinded tasks with an answer.", share=True),
     MetricTerm("human_chance", "Human chance", "1 divided by the number of candidates.", share=True),
     MetricTerm("rater_alpha", "Agreement of raters", "Krippendorff's α between raters, nominal.", share=True),
+    MetricTerm("rater_kappa", "Agreement of pairs of raters", "Mean of Cohen's κ over pairs of raters.", share=True),
+    MetricTerm("rater_attention", "Attention checks passed", "Mean over raters.", share=True),
+    MetricTerm("rater_self_consistency", "Raters' self-consistency", "Share of repeats answered alike.", share=True),
+    MetricTerm("rater_median_seconds", "Seconds per task", "Median over raters of their median."),
+    MetricTerm("raters_excluded", "Raters left out", "Raters whom the rule stated beforehand leaves out."),
+    MetricTerm(
+        "human_judge_agreement",
+        "Raters and judge agree",
+        "Share of groups that most raters and most orders of the judge give to the same person.",
+        share=True,
+    ),
+    MetricTerm("human_judge_kappa", "Raters and judge, Cohen's κ", "The same, corrected for chance.", share=True),
 )
 
 METRICS: tuple[MetricTerm, ...] = (*_IMITATION, *_DECISIONS, *_SIMILARITY, *_GUARDS, *_JUDGES)

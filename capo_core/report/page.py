@@ -1,29 +1,28 @@
-"""The report as one HTML file that needs nothing but itself: style, script, drawings and data are inside."""
+"""The report: what stands in each section of the page."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import re
 from collections.abc import Mapping
-from functools import cache
-from importlib.resources import files
 from typing import Any
 
-import jinja2
+import polars as pl
+import polars.selectors as cs
 import yaml
-from markupsafe import Markup
 
 from capo_core.quality import count_explanations_in_train
 from capo_core.report import (
     agreement_tables,
     comparison_tables,
     convergence_figures,
+    cost_tables,
     data_tables,
     figures,
     findings,
     headline_tables,
+    judge_tables,
     method_tables,
+    rater_tables,
     result_figures,
     result_tables,
     stability_tables,
@@ -32,7 +31,8 @@ from capo_core.report import (
     training_figures,
 )
 from capo_core.report.data import ALL, ReportData
-from capo_core.report.examples import collect_examples
+from capo_core.report.document import render_document
+from capo_core.report.examples import collect_examples, embed_json, list_methods
 from capo_core.report.formats import plural
 from capo_core.report.key_figures import choose_key_figures
 from capo_core.report.tables import Cell, Table, build_table, text_cell
@@ -47,6 +47,7 @@ _SECTIONS = (
     ("comparisons", "Comparisons"),
     ("judge", "Judge and raters"),
     ("examples", "Examples"),
+    ("cost", "Cost and time"),
     ("provenance", "How this was made"),
 )
 
@@ -56,18 +57,15 @@ _CREDENTIALS_IN_URL = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 def render_report(data: ReportData) -> str:
     """Return the report as one self-contained HTML document.
 
-    The document has no reference to anything outside itself; its content security policy allows only its own style
-    sheet and script, by their hashes. Equal data give equal documents, byte for byte.
+    It refers to nothing outside itself (`render_document`). Equal data give equal documents, byte for byte.
 
     Args:
         data: everything shown; see `ReportData`. Absent figures are written as "not measured".
     """
-    style, script = _read_asset("report.css"), _read_asset("report.js")
     context = {
         "data": data,
-        "style": Markup(style),
-        "script": Markup(script),
-        "policy": content_policy(style, script),
+        "title": data.config.name,
+        "kicker": "capo report",
         "sections": _SECTIONS,
         "facts": list_facts(data),
         "summary": summary.summarise(data),
@@ -77,38 +75,10 @@ def render_report(data: ReportData) -> str:
         **_results_section(data),
         **_comparisons_section(data),
         **_judge_section(data),
-        "examples": collect_examples(data),
-        "configuration": dump_configuration(data),
-        "provenance": tabulate_provenance(data.provenance),
+        "examples": collect_examples(data.corpus, data.generations, data.config.task, list_methods(data.generations)),
+        **_provenance_section(data),
     }
-    return _environment().get_template("template.html.j2").render(context).lstrip()
-
-
-def content_policy(style: str, script: str) -> str:
-    """Return the content security policy that allows exactly this inline style sheet and script and no network."""
-    return (
-        f"default-src 'none'; style-src '{_source_hash(style)}'; script-src '{_source_hash(script)}'; "
-        "img-src data:; base-uri 'none'; form-action 'none'"
-    )
-
-
-def _source_hash(text: str) -> str:
-    """Return the hash source of an inline element's text."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _read_asset(name: str) -> str:
-    """Return a file that is shipped beside this module."""
-    return files("capo_core.report").joinpath(name).read_text(encoding="utf-8")
-
-
-@cache
-def _environment() -> jinja2.Environment:
-    """Return the template environment: everything is escaped, an unknown name is an error."""
-    loader = jinja2.FunctionLoader(_read_asset)
-    return jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    return render_document("template.html.j2", context)
 
 
 def list_facts(data: ReportData) -> list[str]:
@@ -206,7 +176,7 @@ def _comparisons_section(data: ReportData) -> dict[str, Any]:
         "gain": findings.weigh_gain(data, keys) if keys else None,
         "verdicts": comparison_tables.list_verdicts(data, keys),
         "key_comparison": comparison_tables.tabulate_key_comparison(data, keys),
-        "comparisons": comparison_tables.tabulate_comparisons(data),
+        "comparisons": comparison_tables.tabulate_comparisons(data.comparisons, data.alpha),
         "differences_figure": result_figures.draw_differences(data, keys),
         "style_distances": method_tables.tabulate_style_distances(data),
         "exclusions": method_tables.tabulate_exclusions(data),
@@ -218,22 +188,46 @@ def _comparisons_section(data: ReportData) -> dict[str, Any]:
 
 def _judge_section(data: ReportData) -> dict[str, Any]:
     """Return what the sections on judge and human raters show."""
-    informative, sentence = findings.weigh_judge(data)
-    section: dict[str, Any] = {"judge_informative": informative, "judge_sentence": sentence}
-    verdict = "" if informative else "; not informative" if informative is False else "; of unknown worth"
-    for name, metrics, shown, worth in (
-        ("judge", data.judge_metrics, "judge_accuracy", verdict),
-        ("raters", data.ratings_metrics, "human_attribution_accuracy", ""),
-    ):
-        if metrics is None or metrics.is_empty():
-            section |= {f"{name}_figure": None, f"{name}_table": None}
-            continue
-        caption = f"Accuracy by method, with {data.confidence_percent} intervals{worth}"
-        section[f"{name}_figure"] = result_figures.draw_accuracy(metrics, shown, caption, len(data.annotators))
-        section[f"{name}_table"] = result_tables.tabulate_metrics(
-            metrics, ALL, f"Mean over annotators, by method{worth}"
-        )
-    return section
+    return {"judge": judge_tables.collect_judge(data), "raters": rater_tables.collect_raters(data)}
+
+
+def _provenance_section(data: ReportData) -> dict[str, Any]:
+    """Return what the last sections show: cost, configuration, hashes, and the figures in full precision."""
+    return {
+        "timings": cost_tables.tabulate_timings(data),
+        "tokens": cost_tables.tabulate_tokens(data),
+        "judge_usage": cost_tables.tabulate_judge_usage(data),
+        "cost": cost_tables.say_cost(data),
+        "full_tables": embed_json(write_full_tables(data)),
+        "configuration": dump_configuration(data),
+        "provenance": tabulate_provenance(data.provenance),
+    }
+
+
+def write_full_tables(data: ReportData) -> dict[str, str]:
+    """Return the tables of figures as CSV in full precision, by file name; those without a row are left out."""
+    tables = {
+        "metrics": data.metrics,
+        "comparisons": data.comparisons,
+        "cross-attribution": data.cross_attribution,
+        "judge-metrics": data.judge_metrics,
+        "judge-comparisons": data.judge_comparisons,
+        "judge-pairs": data.judge_pairs,
+        "judge-agreement": data.judge_agreement,
+        "rating-metrics": data.ratings_metrics,
+        "rating-comparisons": data.ratings_comparisons,
+    }
+    return {
+        f"{name}.csv": neutralise_formulas(table.sort(table.columns)).write_csv()
+        for name, table in tables.items()
+        if table is not None and not table.is_empty()
+    }
+
+
+def neutralise_formulas(table: pl.DataFrame) -> pl.DataFrame:
+    """Return the table with text that a spreadsheet would run as a formula behind an apostrophe."""
+    text = cs.string()
+    return table.with_columns(pl.when(text.str.contains(r"^[=+\-@\t\r]")).then("'" + text).otherwise(text).name.keep())
 
 
 def dump_configuration(data: ReportData) -> str:

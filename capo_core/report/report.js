@@ -29,6 +29,132 @@
     document.addEventListener("scroll", hide, { passive: true });
   }
 
+  /** Return the colour of a mark that stands for a series, empty for axes, grids and chance lines. */
+  function seriesOf(mark) {
+    const paint = [mark.getAttribute("stroke"), mark.getAttribute("fill")];
+    const isSeries = (value) => value && value.startsWith("var(--") && !/--(rule|ink|ink-2|panel)\)/.test(value);
+    return paint.find(isSeries) || "";
+  }
+
+  // A method or person stands out over all panels of a figure while it is pointed at, or chosen in the legend.
+  function emphasiseSeries() {
+    for (const figure of document.querySelectorAll("figure")) {
+      const marks = [...figure.querySelectorAll("svg [stroke], svg [fill]")].filter((mark) => seriesOf(mark));
+      if (new Set(marks.map(seriesOf)).size < 2) continue;
+      let chosen = "";
+      const show = (colour) => {
+        for (const mark of marks) mark.classList.toggle("dim", colour !== "" && seriesOf(mark) !== colour);
+      };
+      figure.addEventListener("pointerover", (event) => {
+        const mark = event.target instanceof Element ? event.target.closest("svg [data-tip]") : null;
+        show(mark ? seriesOf(mark) : chosen);
+      });
+      figure.addEventListener("pointerleave", () => show(chosen));
+      for (const entry of figure.querySelectorAll(".legend [data-colour]")) {
+        const button = make("button", "entry-button");
+        button.type = "button";
+        button.setAttribute("aria-pressed", "false");
+        button.append(...entry.childNodes);
+        button.addEventListener("click", () => {
+          chosen = chosen === entry.dataset.colour ? "" : entry.dataset.colour;
+          for (const other of figure.querySelectorAll(".entry-button")) {
+            other.setAttribute("aria-pressed", String(other === button && chosen !== ""));
+          }
+          show(chosen);
+        });
+        entry.append(button);
+      }
+    }
+  }
+
+  // Panels of several group sizes: one size at a time, or all.
+  function chooseGroupSizes() {
+    for (const figure of document.querySelectorAll("figure")) {
+      const panels = [...figure.querySelectorAll(".panel[data-k]")];
+      const sizes = [...new Set(panels.map((panel) => panel.dataset.k))];
+      if (sizes.length < 2) continue;
+      const label = make("label", "choose-k", "Groups of k = ");
+      const select = make("select");
+      select.append(make("option", "", "all sizes"), ...sizes.map((size) => make("option", "", size)));
+      select.options[0].value = "";
+      select.addEventListener("change", () => {
+        for (const panel of panels) panel.hidden = select.value !== "" && panel.dataset.k !== select.value;
+      });
+      label.append(select);
+      figure.querySelector(".panels").before(label);
+      // Paper shows all of them.
+      window.addEventListener("beforeprint", () => { for (const panel of panels) panel.hidden = false; });
+      window.addEventListener("afterprint", () => select.dispatchEvent(new Event("change")));
+    }
+  }
+
+  /** Return one CSV field. Numbers are written plainly; text that a spreadsheet would run as a formula is quoted. */
+  function writeField(text) {
+    const number = text.replace("\u2212", "-").replaceAll(",", "");
+    if (/^[+-]?(\d+\.?\d*|\.\d+)$/.test(number)) return number.replace(/^\+/, "").replace(/^(-?)\./, (_, sign) => `${sign}0.`);
+    const safe = /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
+    return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+  }
+
+  /** Return a table's rows as CSV; what stands small below a cell's figure has a column of its own. */
+  function writeCsv(table) {
+    const split = (cell) => {
+      const notes = [...cell.querySelectorAll(".note")].map((note) => note.textContent.trim());
+      const copy = cell.cloneNode(true);
+      for (const note of copy.querySelectorAll(".note")) note.remove();
+      return [copy.textContent.trim(), notes.join("; ").replaceAll("\u00a0", " ")];
+    };
+    const heads = [...table.tHead.rows[0].cells].map((cell) => cell.textContent.trim());
+    const rows = [];
+    for (const body of table.tBodies) {
+      const title = body.querySelector("tr.group");
+      const group = title ? title.querySelector(".group-text").firstChild.textContent.trim() : "";
+      for (const row of body.rows) if (row !== title) rows.push({ group, cells: [...row.cells].map(split) });
+    }
+    const hasGroups = rows.some((row) => row.group);
+    const noted = heads.map((_, i) => rows.some((row) => row.cells[i] && row.cells[i][1]));
+    const line = (group, cells) => [...(hasGroups ? [group] : []),
+      ...cells.flatMap(([text, note], i) => (noted[i] ? [text, note] : [text]))].map(writeField).join(",");
+    const head = line("Group", heads.map((title) => [title, `${title}: detail`]));
+    return `${[head, ...rows.map((row) => line(row.group, row.cells))].join("\r\n")}\r\n`;
+  }
+
+  /** Save text as a file of the reader's own. */
+  function saveFile(name, text) {
+    const link = make("a");
+    link.href = URL.createObjectURL(new Blob(["\ufeff", text], { type: "text/csv;charset=utf-8" }));
+    link.download = name;
+    link.click();
+    URL.revokeObjectURL(link.href);
+  }
+
+  function nameFile(title) {
+    return `${title.toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, "").slice(0, 60) || "table"}.csv`;
+  }
+
+  /** Return a button that saves a file; its text is made when it is pressed. */
+  function makeSaver(text, label, name, write) {
+    const button = make("button", "save", text);
+    button.type = "button";
+    button.setAttribute("aria-label", label);
+    button.addEventListener("click", () => saveFile(name, write()));
+    return button;
+  }
+
+  function offerDownloads() {
+    for (const table of document.querySelectorAll(".scroll > table")) {
+      const title = table.caption.textContent.trim();
+      table.caption.firstElementChild.append(makeSaver("CSV", `Save as CSV: ${title}`, nameFile(title), () => writeCsv(table)));
+    }
+    const source = document.getElementById("full-tables");
+    const place = document.getElementById("full-tables-offer");
+    if (!source || !place) return;
+    for (const [name, text] of Object.entries(JSON.parse(source.textContent))) {
+      place.append(makeSaver(name, `Save ${name}`, name, () => text));
+    }
+    place.hidden = false;
+  }
+
   // Folded tables belong on paper too.
   function unfoldForPrint() {
     let opened = [];
@@ -172,6 +298,9 @@
   }
 
   showTips();
+  emphasiseSeries();
+  chooseGroupSizes();
+  offerDownloads();
   unfoldForPrint();
   const source = document.getElementById("example-data");
   const content = source ? JSON.parse(source.textContent) : null;

@@ -172,7 +172,7 @@ def _accuracy_panel(
         return None
     description = f"Accuracy of attribution by method, {title}. Figures in the table."
     references = [Reference(1 / n_annotators)] if n_annotators else []
-    return Panel(title, draw_dots(dots, description=description, domain=SHARE_DOMAIN, references=references))
+    return Panel(title, draw_dots(dots, description=description, domain=SHARE_DOMAIN, references=references), size)
 
 
 def _text_panel(data: ReportData, key: FigureKey, title: str, references: Sequence[float]) -> Panel | None:
@@ -278,7 +278,7 @@ def _metric_panel(rows: pl.DataFrame, name: str) -> Panel:
 
 def draw_differences(data: ReportData, keys: KeyFigures | None) -> Figure:
     """Return CAPO minus SFT in the key figures: shares in one panel, figures in units of their own in another."""
-    alpha = 1 - data.config.evaluation.confidence
+    alpha = data.alpha
     by_share: dict[bool, list[Dot]] = {True: [], False: []}
     for key in list_key_figures(keys):
         found = matching(data.comparisons, method_a="capo", method_b="sft", **key._asdict())

@@ -78,7 +78,9 @@ def _row_keys(rows: pl.DataFrame) -> list[VariantKey]:
     decided = {key[1:] for key in keys if key[0] is not None}
     kept = [key for key in keys if key[0] is not None or key[1:] not in decided]
     rank = {condition: i for i, condition in enumerate(order_conditions(key[1] for key in kept))}
-    return sorted(kept, key=lambda key: (rank[key[1]], key[2] != "ngrams", decision_rank(key[0]), key[3] or 0))
+    return sorted(
+        kept, key=lambda key: (rank[key[1]], key[2] != "ngrams", key[2] or "", decision_rank(key[0]), key[3] or 0)
+    )
 
 
 def describe_variant(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import polars as pl
@@ -26,6 +27,7 @@ from capo_core.report.formats import (
 )
 from capo_core.report.key_figures import ATTRIBUTION, KeyFigures, choose_key_figures
 from capo_core.report.metric_terms import EXPECTED_METRICS, ORDINAL_ONLY, metric_term, order_metrics
+from capo_core.report.opinions import say_judge, say_raters
 from capo_core.report.terms import GENERATED, condition_title, floor_of, method_title
 
 _GAIN_IN_SHORT = {
@@ -69,7 +71,8 @@ class Summary:
 def summarise(data: ReportData) -> Summary:
     """Return the first page's text and figures."""
     keys = choose_key_figures(data.metrics)
-    findings, cautions = tuple(list_findings(data)), tuple(list_cautions(data))
+    opinions = (Finding("LLM judge", say_judge(data)), Finding("Human raters", say_raters(data)))
+    findings, cautions = (*list_findings(data), *opinions), tuple(list_cautions(data))
     if keys is None:
         headline = "How well the imitations can be attributed to the people imitated was not measured."
         return Summary(headline, (), "", findings, cautions)
@@ -82,13 +85,35 @@ def summarise(data: ReportData) -> Summary:
     return Summary(say_headline(data, keys), build_tiles(data, keys), note, findings, cautions)
 
 
+def write_summary(data: ReportData) -> str:
+    """Return the first page's text as Markdown; what comes from the data is escaped."""
+    summary = summarise(data)
+    lines = [f"# {_escape(data.config.name)}", "", _escape(summary.headline), ""]
+    if summary.tiles:
+        lines += ["| Figure | Value | Interval | |", "|---|---|---|---|"]
+        for tile in summary.tiles:
+            lines.append(
+                "| " + " | ".join(_escape(t) for t in (tile.title, tile.value, tile.interval, tile.note)) + " |"
+            )
+        lines += ["", _escape(summary.tiles_note), ""]
+    lines += [f"- **{_escape(finding.topic)}**: {_escape(finding.text)}" for finding in summary.findings]
+    lines += ["", "## What limits these figures", ""]
+    lines += [f"- {_escape(caution)}" for caution in summary.cautions]
+    return "\n".join(lines) + "\n"
+
+
+def _escape(text: str) -> str:
+    """Return text in which no character begins Markdown or HTML."""
+    return re.sub(r"([\\`*_{}\[\]<>#|&])", r"\\\1", text.replace("\n", " "))
+
+
 def say_headline(data: ReportData, keys: KeyFigures) -> str:
     """Return the sentence to remember: what CAPO changed over SFT beside its distance, or that no change is shown."""
     found = {name: e for name in GENERATED if (e := keys.leading.find(data.metrics, name))}
     how = "" if keys.condition == "raw" else f" ({condition_title(keys.condition)})"
     opening = f"Attribution of groups of {keys.group_size}{how} to the person imitated"
     if "sft" in found and "capo" in found:
-        said = say_difference(data, keys.leading.compare(data.comparisons), "CAPO", "SFT")
+        said = say_difference(data.alpha, keys.leading.compare(data.comparisons), "CAPO", "SFT")
         price = _GAIN_IN_SHORT.get(weigh_gain(data, keys).kind)
         return f"{opening}: SFT {quote(found['sft'])}, CAPO {quote(found['capo'])}; {said}." + (
             f" {price}." if price else ""
@@ -136,7 +161,7 @@ def _difference_tile(data: ReportData, difference: Difference | None) -> Tile:
         return Tile(title, NOT_MEASURED, "", "", "absent")
     value = format_difference(difference.value, share=True)
     interval = format_interval(difference.low, difference.high, share=True) or "no interval"
-    if difference.is_shown(1 - data.config.evaluation.confidence):
+    if difference.is_shown(data.alpha):
         return Tile(title, value, interval, format_test(difference), "accent")
     return Tile(title, value, interval, "no difference shown", "quiet")
 

@@ -56,6 +56,7 @@ CONDITION_TITLES = {
     OTHER_ANNOTATOR: "another annotator in the person's place",
     "training_distribution": "distribution of the training labels for every item",
     SHUFFLED: "authors shuffled (floor)",
+    "all_raters": "raters left out by the rule included",
 }
 
 SUBJECTIVITY_TITLES = {

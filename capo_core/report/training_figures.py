@@ -44,7 +44,10 @@ def draw_training(data: ReportData) -> Figure:
                 panels.append(_training_panel(runs, method, metric, people))
     legend = [LegendEntry("validation items", "line line-solid"), LegendEntry("training items", "line line-faint")]
     if len(people) <= N_COLOURS:
-        legend = [*(LegendEntry(person, f"line line-person-{i}") for i, person in enumerate(people)), *legend]
+        persons = [
+            LegendEntry(person, f"line line-person-{i}", f"var(--person-{i})") for i, person in enumerate(people)
+        ]
+        legend = [*persons, *legend]
     return Figure("Training curves by step, one line per adapter and seed", tuple(panels), tuple(legend))
 
 

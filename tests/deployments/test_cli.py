@@ -30,7 +30,7 @@ def test_help_lists_every_stage(home: Path) -> None:
     assert done.returncode == 0
     for stage in (
         "run", "ingest", "analyze", "pairs", "train", "generate", "evaluate", "judge",
-        "export-validation", "import-validation", "report", "experiment", "doctor", "artifacts",
+        "export-validation", "import-validation", "report", "compare", "experiment", "doctor", "artifacts",
     ):  # fmt: skip
         assert stage in done.stdout
 

@@ -124,7 +124,7 @@ def test_changing_beta_reruns_only_capo_and_what_follows_it(first_run: dict[str,
         *(f"train-capo {who} seed 13" for who in people),
         *(f"measure-retention capo {who} seed 13" for who in people),
         *(f"generate capo {who} seed 13" for who in people),
-        "evaluate", "judge capo", "export-validation", "report",
+        "evaluate", "judge capo", "judge-pairs", "summarise-verdicts", "export-validation", "report",
     }  # fmt: skip
 
 
@@ -143,11 +143,13 @@ def test_a_lost_artifact_is_remade_alone(first_run: dict[str, str], config: Expe
 
 def test_ratings_come_back_in(first_run: dict[str, str], config: ExperimentConfig, tmp_path: Path) -> None:
     stages.export_validation(config)
-    sheets = capo_home() / "validation" / config.name
-    assert {path.name for path in sheets.iterdir()} >= {"tasks.csv", "tasks.jsonl", "INSTRUCTIONS.md"}
+    exported = capo_home() / "validation" / config.name
+    sheets = exported / "for_raters"
+    assert {path.name for path in sheets.iterdir()} >= {"rating_page.html", "tasks_r01.csv", "tasks_r01.jsonl"}
+    assert [path.name for path in (exported / "for_the_team").iterdir()] == ["TEAM.md"]
     filled = tmp_path / "ratings.csv"
-    with (sheets / "ratings_template.csv").open(encoding="utf-8-sig", newline="") as template:
-        rows = [{**row, "rater_id": "r1", "answer": "A"} for row in csv.DictReader(template)]
+    with (sheets / "ratings_r01.csv").open(encoding="utf-8-sig", newline="") as template:
+        rows = [{**row, "answer": "A"} for row in csv.DictReader(template)]
     with filled.open("w", encoding="utf-8", newline="") as handle:
         writer = csv.DictWriter(handle, rows[0].keys())
         writer.writeheader()

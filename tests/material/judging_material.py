@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable, Iterator, Sequence
 
 import polars as pl
 
+from capo_core.judging.backends import JudgeAnswer
+from capo_core.judging.question_set import build_questions
+from capo_core.judging.questions import JudgeQuestion
+from capo_core.judging.verdicts import collect_verdicts
 from schemas.config import NominalLabels, TaskSpec
 from schemas.frames import CORPUS, GENERATIONS
+from schemas.judge import JudgeConfig
 
 ANNOTATORS = ("person-ada", "person-bo", "person-cy")
 TASK = TaskSpec(
@@ -76,3 +83,76 @@ def make_generations(methods: tuple[str, ...] = ("zero_shot", "sft"), seeds: tup
         for decision in ("sampled", "constrained")
     ]
     return pl.DataFrame(rows, schema=GENERATIONS)
+
+
+Script = Callable[[JudgeQuestion], int | str]
+"""What a judge makes of a question: a position, `failed`, `not_asked`, or an answer without a verdict."""
+
+
+class ScriptedJudge:
+    """Answers as `script(question)` says, the last question first."""
+
+    def __init__(self, script: Script, name: str = "scripted") -> None:
+        self.script = script
+        self.name = name
+
+    def answer(self, questions: Sequence[JudgeQuestion]) -> Iterator[JudgeAnswer]:
+        for question in reversed(questions):
+            said = self.script(question)
+            if isinstance(said, int):
+                yield JudgeAnswer(question.question_id, said, "ok", f"Answer: {question.letters[said]}")
+            elif said == "failed":
+                yield JudgeAnswer(question.question_id, None, "failed", "HTTP 500")
+            elif said == "not_asked":
+                yield JudgeAnswer(question.question_id, None, "not_asked", "budget spent", n_attempts=0)
+            else:
+                yield JudgeAnswer(question.question_id, None, "unparseable", said)
+
+
+def say_first(question: JudgeQuestion) -> int:
+    return 0
+
+
+def find_author(text: str) -> str:
+    """Return who is named in a text, as every made explanation names its author; "" for nobody."""
+    found = re.search(r"\b(ada|bo|cy)\b", text.casefold())
+    return found.group() if found else ""
+
+
+def read_fences(question: JudgeQuestion) -> dict[str, str]:
+    """Return the text between each pair of fences by the opening fence's name."""
+    blocks = re.findall(
+        r"^<<<([^\n]+) \w{12}>>>\n(.*?)\n<<<END", question.messages[1]["content"], re.DOTALL | re.MULTILINE
+    )
+    return dict(blocks)
+
+
+def know_authors(question: JudgeQuestion) -> int:
+    """Answer by who is named in the texts; where that does not decide, name the first."""
+    blocks = {name: find_author(text) for name, text in read_fences(question).items()}
+    if question.protocol == "attribution":
+        shown = [blocks[f"WRITTEN BY {letter}"] for letter in question.letters]
+        return shown.index(blocks["TO ATTRIBUTE"]) if blocks["TO ATTRIBUTE"] in shown else 0
+    person = blocks["WRITTEN BY THE PERSON"]
+    if question.protocol == "same_author":
+        return question.candidates.index("same" if blocks["IN QUESTION"] == person else "different")
+    matches = [blocks[name] == person for name in ("GROUP A", "GROUP B")]
+    return matches.index(True) if sum(matches) == 1 else 0
+
+
+def ask_made_corpus(
+    script: Script, config: JudgeConfig, seeds: tuple[int, ...] = (1, 2), name: str = "scripted"
+) -> pl.DataFrame:
+    """Return the verdicts of a scripted judge on the made corpus and its generations."""
+    methods = tuple(method for method in config.methods if method != "human")
+    questions = build_questions(make_corpus(), make_generations(methods, seeds), TASK, config)
+    return collect_verdicts(questions, ScriptedJudge(script, name))
+
+
+def find_figure(
+    metrics: pl.DataFrame, metric: str, method: str = "sft", who: str = "all", condition: str = "raw"
+) -> dict:
+    """Return the one row of a METRICS frame that fits."""
+    rows = metrics.filter(metric=metric, method=method, annotator_id=who, condition=condition)
+    assert rows.height == 1, f"{rows.height} rows of {metric}"
+    return rows.to_dicts()[0]

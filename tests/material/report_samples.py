@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from capo_core.report import ReportData, StyleData
+from capo_core.report.data import JUDGE_USAGE, TIMINGS
 from schemas import frames
 from schemas.config import ExperimentConfig
 
@@ -298,3 +299,78 @@ def empty_data() -> ReportData:
         generations=frames.empty(frames.GENERATIONS),
         provenance={},
     )
+
+
+JUDGES = ("local:tiny", "openai:large")
+
+
+def judge_rows(judge: str, ceilings: dict[str, float], *, informative: dict[str, float | None]) -> list[tuple]:
+    """Return what a judge makes of people's own text by protocol prefix, groups of 3, and SFT .40 and CAPO .60."""
+    metrics = {
+        "judge": "judge_accuracy",
+        "judge_pairwise": "judge_pairwise_accuracy",
+        "judge_same_author": "judge_same_author_balanced_accuracy",
+    }
+    rows = []
+    for prefix, ceiling in ceilings.items():
+        keys: dict[str, Any] = {"decision": None, "condition": "raw", "classifier": judge, "size": 3}
+        rows.append(metric_row("human", metrics[prefix], ceiling, **keys))
+        rows.append(metric_row("human", f"{prefix}_chance", 0.5, **keys))
+        rows.append(metric_row("human", f"{prefix}_informative", informative[prefix], width=0, **keys))
+        rows.append(metric_row("human", f"{prefix}_self_consistency", 0.75, **keys))
+        if prefix == "judge":
+            rows.append(metric_row("human", "judge_accuracy", 0.48, **{**keys, "condition": "shuffled"}))
+            for method, value in (("sft", 0.4), ("capo", 0.6)):
+                rows.append(metric_row(method, "judge_accuracy", value, **{**keys, "decision": "sampled"}))
+    return rows
+
+
+def make_judge_metrics() -> pl.DataFrame:
+    """Return a judge at chance, and one that tells people apart by attribution (.80) but not pairwise (.51)."""
+    small = judge_rows(JUDGES[0], {"judge": 0.52}, informative={"judge": 0.0})
+    ceilings = {"judge": 0.8, "judge_pairwise": 0.51}
+    large = judge_rows(JUDGES[1], ceilings, informative={"judge": 1.0, "judge_pairwise": 0.0})
+    return frame([*small, *large], frames.METRICS)
+
+
+def make_judge_comparisons() -> pl.DataFrame:
+    """Return CAPO minus SFT by both judges: .2 in [.1, .3] by attribution, and by the larger pairwise."""
+    keys: dict[str, Any] = {"condition": "raw", "size": 3}
+    rows = [
+        comparison_row("capo", "sft", "judge_accuracy", 0.2, 0.1, 0.3, classifier=JUDGES[0], **keys),
+        comparison_row("capo", "sft", "judge_accuracy", 0.2, 0.1, 0.3, classifier=JUDGES[1], **keys),
+        comparison_row("capo", "sft", "judge_win_rate", 0.2, 0.1, 0.3, classifier=JUDGES[1], **keys),
+    ]
+    return frame(rows, frames.COMPARISONS)
+
+
+def make_raters() -> pl.DataFrame:
+    """Return a rater who counts and one who failed the attention checks."""
+    return frame(
+        [
+            ("rater 1", 24, 4, 1.0, 4, 0.75, 21.5, 0.6, False, None),
+            ("rater 2", 24, 4, 0.25, 4, 0.5, 3.0, 0.45, True, "1 of 4 attention checks passed, 3 needed"),
+        ],
+        frames.RATERS,
+    )
+
+
+def make_timings() -> pl.DataFrame:
+    """Return two SFT trainings of 90 and 30 seconds and an evaluation of 3,700."""
+    rows = [
+        ("train-sft", "train-sft ada seed 13", 90.0),
+        ("train-sft", "train-sft ben seed 13", 30.0),
+        ("evaluate", "evaluate", 3700.0),
+    ]
+    return frame(rows, TIMINGS)
+
+
+def make_usage() -> pl.DataFrame:
+    """Return what two judges used: the local one counts no answer tokens."""
+    rows = [
+        (JUDGES[0], "ok", 40, 4000, None),
+        (JUDGES[1], "ok", 30, 1_000_000, 500_000),
+        (JUDGES[1], "failed", 2, 0, 0),
+        (JUDGES[1], "not_asked", 8, None, None),
+    ]
+    return frame(rows, JUDGE_USAGE)

@@ -16,12 +16,23 @@ from judging_material import ANNOTATORS, N_TRAIN, TASK, item_name, make_corpus, 
 
 from capo_core.errors import CorpusError, InputFileError, RatingsError
 from capo_core.human_validation.blinding import build_validation_set, sign_task, verify_tasks
-from capo_core.human_validation.sheet import neutralise_cell, read_key, restore_cell, write_key, write_sheets
+from capo_core.human_validation.rater_files import write_rater_files
+from capo_core.human_validation.sheet import (
+    RATING_COLUMNS,
+    neutralise_cell,
+    read_consent,
+    read_key,
+    restore_cell,
+    write_key,
+    write_sheets,
+)
 from schemas.frames import VALIDATION_KEY, VALIDATION_TASKS
 from schemas.human_validation import HumanValidationConfig
 
 SECRET = b"a secret of sixteen bytes and more"
-CONFIG = HumanValidationConfig(methods=("human", "sft", "capo"), n_tasks=18, group_size=2, n_references=3, seed=5)
+CONFIG = HumanValidationConfig(
+    methods=("human", "sft", "capo"), n_tasks=18, n_attention=0, n_repeated=0, group_size=2, n_references=3, seed=5
+)
 
 
 def build(
@@ -146,40 +157,81 @@ def test_an_altered_task_does_not_fit_its_signature() -> None:
     )
     with pytest.raises(RatingsError, match=f"task '{first['task_id']}' differs from the one signed"):
         verify_tasks(altered, key, SECRET)
+    forged = tasks.with_columns(pl.lit("0" * 64).alias("signature"))
+    with pytest.raises(RatingsError, match=f"task '{first['task_id']}' differs from the one signed"):
+        verify_tasks(forged, key, SECRET)
     with pytest.raises(RatingsError, match=f"task '{first['task_id']}' is missing"):
         verify_tasks(tasks.tail(17), key, SECRET)
     with pytest.raises(RatingsError, match="not in the key or stands twice"):
         verify_tasks(pl.concat([tasks, tasks.head(1)]), key, SECRET)
 
 
-def test_nothing_written_for_raters_names_a_method_or_an_annotator(tmp_path: Path) -> None:
+def test_nothing_written_for_raters_names_a_method_an_annotator_or_a_check(tmp_path: Path) -> None:
     # Here the texts themselves name nobody.
     plain = pl.format("they wrote about {}", "item_id").alias("explanation")
-    tasks, key = build(make_generations(("sft", "capo")).with_columns(plain), make_corpus().with_columns(plain))
-    write_sheets(tasks, tmp_path / "sheets", TASK)
+    corpus = make_corpus().with_columns(
+        pl.when(pl.col("split") == "train")
+        .then(pl.format("words {} of no {}", pl.col("annotator_id").rank("dense"), "item_id"))
+        .otherwise(plain)
+        .alias("explanation")
+    )
+    config = CONFIG.model_copy(update={"n_attention": 3, "n_repeated": 3, "n_raters": 2})
+    generations = make_generations(("sft", "capo")).with_columns(plain)
+    tasks, key = build_validation_set(corpus, generations, TASK, config, secret=SECRET)
+    write_rater_files(tasks, tmp_path / "sheets", TASK, config, consent="Please consent.")
     written = {path.name: path.read_bytes().decode() for path in (tmp_path / "sheets").iterdir()}
-    assert set(written) == {"tasks.csv", "tasks.jsonl", "INSTRUCTIONS.md", "ratings_template.csv"}
-    hidden = [*ANNOTATORS, *CONFIG.methods, "zero_shot", "annotator_id", "method", "seed", *key["signature"]]
+    assert set(written) == {
+        "INSTRUCTIONS.md", "CONSENT.md", "rating_page.html",
+        "tasks_r01.csv", "tasks_r01.jsonl", "ratings_r01.csv", "tasks_r02.csv", "tasks_r02.jsonl", "ratings_r02.csv",
+        "label_studio_config.xml", "label_studio_tasks.json", "argilla_settings.json", "argilla_records.json",
+    }  # fmt: skip
+    hidden = [*ANNOTATORS, "sft", "capo", "zero_shot", "annotator_id", "attention check", "repeats", '"kind"', '"seed"']
     for name, text in written.items():
         assert not [word for word in hidden if word in text.lower()], name
+    assert set(key["kind"]) == {"rating", "attention", "repeat"}
 
 
 def test_both_forms_of_the_tasks_hold_the_same(tmp_path: Path) -> None:
     tasks, _ = build()
-    write_sheets(tasks, tmp_path, TASK)
-    lines = [json.loads(line) for line in (tmp_path / "tasks.jsonl").read_text(encoding="utf-8").split("\n") if line]
-    assert lines == tasks.sort("position").to_dicts()
-    cells = read_csv(tmp_path / "tasks.csv")
+    write_sheets(tasks, tmp_path, TASK, CONFIG)
+    lines = [json.loads(line) for line in (tmp_path / "tasks_r01.jsonl").read_text().split("\n") if line]
+    assert sorted(lines, key=lambda line: line["position"]) == tasks.sort("position").to_dicts()
+    cells = read_csv(tmp_path / "tasks_r01.csv")
     assert [row["task_id"] for row in cells] == [row["task_id"] for row in lines]
     assert cells[0]["explanation_2"] == lines[0]["explanations"][1]
     assert cells[0]["reference_C_3"] == lines[0]["references"][2]["examples"][2]
-    template = read_csv(tmp_path / "ratings_template.csv")
-    assert template[0] == {"task_id": lines[0]["task_id"], "rater_id": "", "answer": "", "comment": ""}
-    assert len(template) == 18
+    template = read_csv(tmp_path / "ratings_r01.csv")
+    assert template[0] == dict.fromkeys(RATING_COLUMNS, "") | {
+        "task_id": lines[0]["task_id"],
+        "signature": lines[0]["signature"],
+        "rater_id": "r01",
+        "presented": "1",
+    }
+    assert [row["task_id"] for row in template] == [row["task_id"] for row in lines]
     instructions = (tmp_path / "INSTRUCTIONS.md").read_text(encoding="utf-8")
     assert TASK.question in instructions
     assert "A, B, C" in instructions
     assert "$" not in instructions
+
+
+def test_every_rater_gets_an_order_of_their_own(tmp_path: Path) -> None:
+    tasks, _ = build()
+    write_sheets(tasks, tmp_path, TASK, CONFIG)
+    orders = [tuple(row["task_id"] for row in read_csv(tmp_path / f"tasks_r0{number}.csv")) for number in (1, 2, 3)]
+    assert {frozenset(order) for order in orders} == {frozenset(tasks["task_id"])}
+    assert len({*orders, tuple(tasks.sort("position")["task_id"])}) == 4
+    write_sheets(tasks.reverse(), tmp_path / "again", TASK, CONFIG)
+    assert [row["task_id"] for row in read_csv(tmp_path / "again" / "tasks_r02.csv")] == list(orders[1])
+
+
+def test_the_consent_text_is_the_teams_own_or_says_what_to_fill_in(tmp_path: Path) -> None:
+    assert read_consent(None).count("[TO FILL IN: ") == 5
+    own = tmp_path / "consent.md"
+    own.write_text("# Consent\n\nOurs.", encoding="utf-8")
+    assert read_consent(own) == "# Consent\n\nOurs."
+    own.write_text(" \n", encoding="utf-8")
+    with pytest.raises(InputFileError, match=r"consent\.md: the consent text is empty"):
+        read_consent(own)
 
 
 def test_no_cell_begins_like_a_formula(tmp_path: Path) -> None:
@@ -189,8 +241,8 @@ def test_no_cell_begins_like_a_formula(tmp_path: Path) -> None:
         pl.format("@cmd {} {}", "annotator_id", "item_id").alias("explanation"),
     )
     tasks, _ = build(corpus=dangerous, group_size=1)
-    write_sheets(tasks, tmp_path, TASK)
-    rows = read_csv(tmp_path / "tasks.csv")
+    write_sheets(tasks, tmp_path, TASK, CONFIG)
+    rows = read_csv(tmp_path / "tasks_r01.csv")
     values = [value for row in rows for value in row.values()]
     assert not [value for value in values if value[:1] in set("=+-@\t\r\n")]
     assert {restore_cell(row["text_a"]) for row in rows} == {'=HYPERLINK("x")'}
@@ -205,9 +257,14 @@ def test_neutralised_cells_can_be_restored(text: str) -> None:
     assert restore_cell(neutralised) == text
 
 
+def test_an_apostrophe_somebody_wrote_is_kept() -> None:
+    assert restore_cell("'tis fine") == "'tis fine"
+    assert restore_cell(neutralise_cell("'tis fine")) == "'tis fine"
+
+
 def test_the_key_is_written_apart_and_for_its_owner_only(tmp_path: Path) -> None:
     tasks, key = build()
-    write_sheets(tasks, tmp_path / "sheets", TASK)
+    write_sheets(tasks, tmp_path / "sheets", TASK, CONFIG)
     with pytest.raises(ValueError, match="the key must not lie beside the tasks"):
         write_key(key, tmp_path / "sheets" / "key.jsonl")
     path = tmp_path / "private" / "key.jsonl"

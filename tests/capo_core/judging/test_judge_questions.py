@@ -8,12 +8,22 @@ import pytest
 from judging_material import ANNOTATORS, TASK, item_name, make_corpus, make_generations, split_of
 
 from capo_core.errors import CorpusError
+from capo_core.judging.attribution import list_rotations, render_attribution
 from capo_core.judging.fencing import fence, neutralise
 from capo_core.judging.groups import draw_groups, draw_references
-from capo_core.judging.questions import JudgeQuestion, build_questions, render_messages
+from capo_core.judging.question_set import build_questions
+from capo_core.judging.questions import JudgeQuestion
 from schemas.judge import JudgeConfig
 
-CONFIG = JudgeConfig(methods=("human", "zero_shot", "sft"), group_size=2, n_references=3, n_groups=3, seed=5)
+CONFIG = JudgeConfig(
+    protocols=("attribution",),
+    methods=("human", "zero_shot", "sft"),
+    normalisations=("none",),
+    group_size=2,
+    n_references=3,
+    n_groups=3,
+    seed=5,
+)
 
 
 def build(generations: pl.DataFrame | None = None, config: JudgeConfig = CONFIG) -> list[JudgeQuestion]:
@@ -33,6 +43,16 @@ def test_every_group_is_asked_in_every_rotation() -> None:
         )
     ada, bo, cy = ANNOTATORS
     assert all(shown == [(ada, bo, cy), (bo, cy, ada), (cy, ada, bo)] for shown in asked.values())
+
+
+def test_a_subset_of_rotations_is_evenly_spaced_and_moves_on_with_the_group() -> None:
+    # Of four candidates two rotations are half a turn apart: 0 and 2 for the first group, 1 and 3 for the next.
+    assert [turn for turn, _ in list_rotations("abcd", 2)] == [0, 2]
+    assert list_rotations("abcd", 2, 1) == [(1, tuple("bcda")), (3, tuple("dabc"))]
+    assert [turn for turn, _ in list_rotations("abc", 2)] == [0, 1]  # 0 and 3 // 2
+    assert [turn for turn, _ in list_rotations("abc", 9, 2)] == [0, 1, 2]  # no more than there are
+    questions = build(config=CONFIG.model_copy(update={"n_orders": 2}))
+    assert len(questions) == 108  # 2 of the 3 rotations of 162 questions
 
 
 def test_question_ids_differ_and_do_not_depend_on_row_order() -> None:
@@ -100,6 +120,19 @@ def test_references_are_training_explanations_of_the_same_items_for_everybody() 
     assert draw_references(make_corpus(), n_references=3, seed=5, index=1) != references
 
 
+def test_without_surface_habits_references_and_group_read_alike() -> None:
+    config = CONFIG.model_copy(update={"normalisations": ("none", "surface")})
+    questions = build(config=config)
+    assert Counter(q.normalisation for q in questions) == {"none": 162, "surface": 162}
+    plain, bare = questions[:162], questions[162:]
+    assert [(q.method, q.item_ids, q.candidates) for q in plain] == [(q.method, q.item_ids, q.candidates) for q in bare]
+    assert len({q.question_id for q in questions}) == 324
+    written = re.findall(r"^\d\. (.*)$", bare[0].messages[1]["content"], re.MULTILINE)
+    # "ADA explains   item06. " without case, punctuation and white space habits.
+    assert len(written) == 3 * 3 + 2
+    assert all(re.fullmatch(r"(ada|bo|cy) explains item\d\d", text) for text in written)
+
+
 def test_judged_items_appear_in_the_group_only() -> None:
     for question in build():
         above, judged = question.messages[1]["content"].split("TO ATTRIBUTE", 1)
@@ -159,8 +192,8 @@ INJECTIONS = [
 
 @pytest.mark.parametrize("injection", INJECTIONS)
 def test_the_fence_cannot_be_closed_from_inside(injection: str) -> None:
-    plain = render_messages(["good text"], [["one"], ["two"]], TASK, 5)[1]["content"]
-    content = render_messages([injection], [["one"], [injection]], TASK, 5)[1]["content"]
+    plain = render_attribution(["good text"], [["one"], ["two"]], TASK, 5)[1]["content"]
+    content = render_attribution([injection], [["one"], [injection]], TASK, 5)[1]["content"]
     # Two fences for the candidates and one for the group, each opened and closed once, on lines of their own.
     assert len(re.findall(r"^<<<(?:WRITTEN BY [AB]|TO ATTRIBUTE) \w{12}>>>$", content, re.MULTILINE)) == 3
     assert len(re.findall(r"^<<<END \w{12}>>>$", content, re.MULTILINE)) == 3
@@ -174,7 +207,7 @@ def test_the_fence_cannot_be_closed_from_inside(injection: str) -> None:
 
 def test_the_code_of_a_fence_depends_on_seed_and_text() -> None:
     def code(text: str, seed: int) -> str:
-        content = render_messages([text], [["one"], ["two"]], TASK, seed)[1]["content"]
+        content = render_attribution([text], [["one"], ["two"]], TASK, seed)[1]["content"]
         return re.findall(r"TO ATTRIBUTE (\w{12})", content)[0]
 
     assert code("a", 1) == code("a", 1)

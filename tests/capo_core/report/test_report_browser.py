@@ -4,14 +4,32 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
-from report_samples import make_corpus, make_data, make_generations
+from report_samples import (
+    attribution_rows,
+    distance_rows,
+    frame,
+    make_corpus,
+    make_data,
+    make_generations,
+    make_judge_comparisons,
+    make_judge_metrics,
+    make_raters,
+    make_timings,
+    make_usage,
+    metric_row,
+)
 
 from capo_core.report import render_report
+from capo_core.report.page import neutralise_formulas
+from schemas.frames import METRICS
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = [
@@ -22,6 +40,13 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+STICKING_OUT = """width => [...document.querySelectorAll("main *")].filter((element) => {
+  const box = element.getBoundingClientRect();
+  const isHidden = !box.width || getComputedStyle(element).clipPath !== "none";
+  return !isHidden && !element.closest(".scroll, svg, caption, thead") && box.right > width + 1;
+}).map((element) => element.outerHTML.slice(0, 80))"""
+"""Elements that reach beyond the page's right edge, those in boxes of their own that scroll left out."""
+
 HOSTILE = "<img src=x onerror=\"document.title='owned'\"></script><script>document.title='owned'</script>"
 PEOPLE = ("ada", HOSTILE)
 
@@ -38,7 +63,20 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    data = make_data(corpus=make_corpus(PEOPLE, HOSTILE), generations=make_generations(PEOPLE, HOSTILE))
+    single = {"condition": "raw", "classifier": "ngrams", "size": 1}
+    rows = [row for who in ("all", *PEOPLE) for row in (*attribution_rows(who), *distance_rows(who))]
+    rows += [metric_row(name, "attribution_accuracy", 0.6, **single) for name in ("human", "sft", "capo")]
+    data = make_data(
+        corpus=make_corpus(PEOPLE, HOSTILE),
+        generations=make_generations(PEOPLE, HOSTILE),
+        metrics=frame(rows, METRICS),
+        judge_metrics=make_judge_metrics(),
+        judge_comparisons=make_judge_comparisons(),
+        judge_usage=make_usage(),
+        ratings_metrics=frame([metric_row("capo", "human_attribution_accuracy", 0.7, decision=None)], METRICS),
+        raters=make_raters(),
+        timings=make_timings(),
+    )
     path = tmp_path_factory.mktemp("report") / "report.html"
     path.write_text(render_report(data), encoding="utf-8")
     return path
@@ -160,6 +198,81 @@ def test_pointing_at_a_dot_shows_its_figure(browser: Browser, page_file: Path) -
     assert visit.page.locator("#tip").inner_text() == dot.get_attribute("data-tip")
     assert visit.complaints == []
     visit.page.close()
+
+
+def test_group_sizes_are_chosen_and_legend_entries_make_a_series_stand_out(browser: Browser, page_file: Path) -> None:
+    visit = Visit(browser, page_file)
+    page = visit.page
+    for fold in page.locator("details").all():
+        fold.evaluate("fold => { fold.open = true; }")
+    chooser = page.locator(".choose-k select").first
+    figure = page.locator("figure", has=page.locator(".choose-k")).first
+    panels = figure.locator(".panel")
+    assert panels.count() == 2  # k = 1 and 5
+    chooser.select_option("5")
+    assert [panel.is_visible() for panel in panels.all()] == [False, True]
+    chooser.select_option("")
+    assert [panel.is_visible() for panel in panels.all()] == [True, True]
+    stability = page.locator("#stability figure", has=page.locator(".entry-button")).first
+    button = stability.locator(".entry-button", has_text="surface removed")
+    button.focus()
+    page.keyboard.press("Enter")
+    assert button.get_attribute("aria-pressed") == "true"
+    faded = stability.locator("svg .dim")
+    assert faded.count() > 0
+    assert "var(--accent)" not in {mark.get_attribute("stroke") for mark in faded.all()}
+    page.keyboard.press("Enter")
+    assert faded.count() == 0
+    assert visit.complaints == []
+    page.close()
+
+
+def test_tables_are_saved_as_csv_that_reads_back(browser: Browser, page_file: Path) -> None:
+    visit = Visit(browser, page_file)
+    with visit.page.expect_download() as saved:
+        visit.page.locator("#results .save").first.click()
+    assert saved.value.suggested_filename == "imitation-beside-its-distance-mean-over-annotators.csv"
+    table = pl.read_csv(saved.value.path(), infer_schema=False)
+    rows = {row["Method"]: row for row in table.iter_rows(named=True)}
+    own = next(name for name in table.columns if name.startswith("Attributed") and name.endswith("surface removed"))
+    # .78 [.73, .83], written as numbers and text that a spreadsheet reads.
+    assert rows["CAPO"][own] == "0.78"
+    assert rows["CAPO"][f"{own}: detail"] == "[.73, .83]"
+    assert visit.complaints == []
+    visit.page.close()
+
+
+def test_full_tables_are_saved_in_full_precision_without_formulas(browser: Browser, page_file: Path) -> None:
+    visit = Visit(browser, page_file)
+    with visit.page.expect_download() as saved:
+        visit.page.get_by_role("button", name="Save metrics.csv", exact=True).click()
+    table = pl.read_csv(saved.value.path())
+    assert table.columns == list(METRICS)
+    # 17 figures over all and of two people each, and 3 of single explanations.
+    assert table.height == 3 * 17 + 3
+    visit.page.close()
+    hostile = make_data().metrics.with_columns(annotator_id=pl.lit("=cmd()"))
+    assert set(neutralise_formulas(hostile)["annotator_id"]) == {"'=cmd()"}
+
+
+@pytest.mark.parametrize(("width", "look"), [(390, "light"), (1280, "dark"), (794, "print")])  # 794: A4 at 96 dpi
+def test_no_section_is_blank_and_nothing_sticks_out(browser: Browser, page_file: Path, width: int, look: str) -> None:
+    visit = Visit(browser, page_file, width, "dark" if look == "dark" else "light")
+    page = visit.page
+    if look == "print":
+        page.emulate_media(media="print")
+    for section in page.locator("section").all():
+        picture = np.asarray(Image.open(BytesIO(section.screenshot())).convert("L")).astype(int)
+        name = section.get_attribute("id")
+        assert np.ptp(picture) > 100, f"{name} is blank"
+        # Rows of pixels without anything on them; no stretch of 600, most of a screen, is empty.
+        drawn = np.flatnonzero(np.ptp(picture, axis=1) > 20)
+        gaps = np.diff(np.concatenate([[0], drawn, [len(picture)]]))
+        assert gaps.max() < 600, f"{name} has {gaps.max()} empty rows"
+    for fold in page.locator("details").all():
+        fold.evaluate("fold => { fold.open = true; }")
+    assert page.evaluate(STICKING_OUT, width) == []
+    page.close()
 
 
 def test_two_thousand_generations_stay_small_and_a_few_show_at_a_time(browser: Browser, tmp_path: Path) -> None:

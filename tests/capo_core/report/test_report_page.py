@@ -26,10 +26,10 @@ from report_samples import (
     metric_row,
 )
 
-from capo_core.report import StyleData, render_report
+from capo_core.report import ReportData, StyleData, render_report
 from capo_core.report.comparison_tables import tabulate_comparisons
 from capo_core.report.data_tables import check_splits, find_count_faults
-from capo_core.report.examples import collect_examples
+from capo_core.report.examples import Examples, collect_examples, list_methods
 from capo_core.report.page import dump_configuration
 from capo_core.report.result_figures import draw_metric_panels
 from capo_core.report.result_tables import tabulate_metrics
@@ -74,6 +74,11 @@ class Reader(HTMLParser):
 @pytest.fixture(scope="module")
 def page() -> str:
     return render_report(make_data())
+
+
+def examples_of(data: ReportData, **limits: int) -> Examples:
+    """Return the examples of a report's data."""
+    return collect_examples(data.corpus, data.generations, data.config.task, list_methods(data.generations), **limits)
 
 
 def test_page_refers_to_nothing_outside_itself(page: str) -> None:
@@ -128,10 +133,10 @@ def test_hostile_text_stays_text_wherever_it_stands() -> None:
         )
     )
     reader = Reader(page)
-    assert [tag for tag, _ in reader.tags].count("script") == 2
+    assert [tag for tag, _ in reader.tags].count("script") == 3  # examples, full tables, the page's own
     assert not [tag for tag, _ in reader.tags if tag == "img"]
     assert not [a for _, a in reader.tags if any(name.startswith("on") for name in a)]
-    examples = json.loads(reader.scripts[0])
+    examples = json.loads(next(script for script in reader.scripts if '"items"' in script))
     assert examples["items"][0]["human"][HOSTILE] == [["yes", HOSTILE]]
     assert reader.text.count("<script>alert(1)</script>") > 10
 
@@ -213,13 +218,13 @@ def test_two_values_for_one_figure_are_called_a_contradiction() -> None:
 )
 def test_comparison_is_read_by_the_metric_s_own_direction(metric: str, row: tuple, reading: str) -> None:
     data = make_data(comparisons=frame([comparison_row("capo", "sft", metric, *row)], COMPARISONS))
-    (table,) = tabulate_comparisons(data)
+    (table,) = tabulate_comparisons(data.comparisons, data.alpha)
     assert table.groups[0].rows[0][-1].text == reading
 
 
 def test_comparison_of_capo_and_sft_comes_first() -> None:
     rows = [comparison_row(a, b, "rouge_l", 0.1, 0.0, 0.2) for a, b in (("capo", "history"), ("capo", "sft"))]
-    tables = tabulate_comparisons(make_data(comparisons=frame(rows, COMPARISONS)))
+    tables = tabulate_comparisons(frame(rows, COMPARISONS), 0.05)
     assert [table.caption for table in tables] == ["CAPO minus SFT", "CAPO minus In-context history"]
 
 
@@ -241,7 +246,7 @@ def test_context_in_two_splits_is_reported() -> None:
 
 def test_configuration_hides_credentials_in_addresses() -> None:
     backend = {"type": "openai", "base_url": "http://user:secret@host.example/v1", "model": "m"}
-    text = dump_configuration(make_data(config=make_config(judge={"backend": backend})))
+    text = dump_configuration(make_data(config=make_config(judge={"backends": [backend]})))
     assert "secret" not in text
     assert "http://…@host.example/v1" in text
 
@@ -272,7 +277,7 @@ def test_frame_with_wrong_columns_is_refused_by_name() -> None:
 
 
 def test_unreadable_response_keeps_its_raw_text_and_reason() -> None:
-    examples = json.loads(collect_examples(make_data()).json)
+    examples = json.loads(examples_of(make_data()).json)
     unread = [made for item in examples["items"] for made in item["made"] if "status" in made]
     assert unread == [
         {
@@ -291,7 +296,7 @@ def test_unreadable_response_keeps_its_raw_text_and_reason() -> None:
 
 def test_items_beyond_the_limit_are_left_out_whole_and_counted() -> None:
     # The first item is always shown, and no second fits into one character.
-    examples = collect_examples(make_data(), max_characters=1)
+    examples = examples_of(make_data(), max_characters=1)
     assert (examples.n_items, examples.n_items_left_out) == (1, 1)
     assert len(json.loads(examples.json)["items"]) == 1
 

@@ -19,9 +19,10 @@ from report_samples import (
 
 from capo_core.report.comparison_tables import list_verdicts
 from capo_core.report.data import ReportData, find_difference
-from capo_core.report.findings import say_labels, say_length, weigh_gain, weigh_judge
+from capo_core.report.findings import say_labels, say_length, weigh_gain
 from capo_core.report.formats import NO_BREAK
 from capo_core.report.key_figures import choose_key_figures
+from capo_core.report.opinions import weigh_judge
 from capo_core.report.summary import summarise
 from schemas.frames import COMPARISONS, METRICS
 
