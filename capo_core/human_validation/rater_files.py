@@ -8,7 +8,7 @@ import polars as pl
 
 from capo_core.human_validation import argilla_records, label_studio
 from capo_core.human_validation.blinding import name_set
-from capo_core.human_validation.page import render_rating_page
+from capo_core.human_validation.rating_page.page import render_rating_page
 from capo_core.human_validation.sheet import CONSENT, write_instructions, write_sheets, write_text
 from schemas.config import TaskSpec
 from schemas.human_validation import HumanValidationConfig

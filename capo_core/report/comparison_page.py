@@ -9,9 +9,9 @@ from typing import Any
 import polars as pl
 
 from capo_core.evaluation.run_comparison import RunComparison
+from capo_core.report.assets import render_report_page
 from capo_core.report.comparison_tables import list_key_figures, read_difference, tabulate_pair
 from capo_core.report.data import Difference, Estimate, matching
-from capo_core.report.document import render_document
 from capo_core.report.examples import Author, Examples, collect_examples
 from capo_core.report.findings import format_test, quote, say_difference
 from capo_core.report.formats import format_difference, format_interval, plural, write_p
@@ -113,7 +113,7 @@ def render_comparison(data: ComparisonData) -> str:
         "command": data.command,
         "confidence": f"{100 * data.evaluation.confidence:g}%",
     }
-    return render_document("comparison.html.j2", context)
+    return render_report_page("comparison.html.j2", context)
 
 
 def say_headline(data: ComparisonData, keys: KeyFigures | None) -> str:

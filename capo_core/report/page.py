@@ -30,8 +30,8 @@ from capo_core.report import (
     summary,
     training_figures,
 )
+from capo_core.report.assets import render_report_page
 from capo_core.report.data import ALL, ReportData
-from capo_core.report.document import render_document
 from capo_core.report.examples import collect_examples, embed_json, list_methods
 from capo_core.report.formats import plural
 from capo_core.report.key_figures import choose_key_figures
@@ -57,7 +57,7 @@ _CREDENTIALS_IN_URL = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 def render_report(data: ReportData) -> str:
     """Return the report as one self-contained HTML document.
 
-    It refers to nothing outside itself (`render_document`). Equal data give equal documents, byte for byte.
+    It refers to nothing outside itself (`render_self_contained`). Equal data give equal documents, byte for byte.
 
     Args:
         data: everything shown; see `ReportData`. Absent figures are written as "not measured".
@@ -78,7 +78,7 @@ def render_report(data: ReportData) -> str:
         "examples": collect_examples(data.corpus, data.generations, data.config.task, list_methods(data.generations)),
         **_provenance_section(data),
     }
-    return render_document("template.html.j2", context)
+    return render_report_page("template.html.j2", context)
 
 
 def list_facts(data: ReportData) -> list[str]:

@@ -13,7 +13,7 @@ import polars as pl
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
 from rating_page_material import CONSENT, INSTRUCTIONS, TASK
 
-from capo_core.human_validation.page import render_rating_page
+from capo_core.human_validation.rating_page.page import render_rating_page
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = [

@@ -13,7 +13,7 @@ import pytest
 from rating_page_material import CONSENT, INSTRUCTIONS, TASK, make_tasks
 
 from capo_core.errors import RatingsError
-from capo_core.human_validation.page import render_rating_page
+from capo_core.human_validation.rating_page.page import render_rating_page
 
 HOSTILE = "</script><img src=x onerror=\"document.title='owned'\"><!--"
 

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Sequence
-from functools import cache
-from importlib.resources import files
 from typing import Any
 
-import jinja2
 import polars as pl
 from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
@@ -17,10 +12,12 @@ from markdown_it.token import Token
 from markupsafe import Markup
 
 from capo_core.errors import RatingsError
+from capo_core.self_contained_page import render_self_contained
 from schemas.config import TaskSpec
 from schemas.frames import VALIDATION_TASKS, check_columns
 
-_SCRIPTS = ("rating_order.js", "rating_formats.js", "rating_drawing.js", "rating_page.js")
+_PACKAGE = "capo_core.human_validation.rating_page"
+_SCRIPTS = ("order.js", "formats.js", "drawing.js", "page.js")
 
 
 def render_rating_page(tasks: pl.DataFrame, task: TaskSpec, *, consent: str, instructions: str, set_id: str) -> str:
@@ -48,21 +45,17 @@ def render_rating_page(tasks: pl.DataFrame, task: TaskSpec, *, consent: str, ins
     rows = check_columns(tasks, VALIDATION_TASKS, "validation_tasks").sort("position", "task_id").to_dicts()
     if problems := _find_problems(rows, set_id):
         raise RatingsError("no rating page can be made: " + "; ".join(problems))
-    style, script = _read_asset("rating_page.css"), "".join(_read_asset(name) for name in _SCRIPTS)
     content = {
         "set": set_id,
         "names": [task.text_a_name, task.text_b_name],
         "tasks": [_describe_task(row) for row in rows],
     }
     context = {
-        "policy": _write_policy(style, script),
-        "style": Markup(style),
-        "script": Markup(script),
         "consent": _render_markdown(consent, "Before you begin"),
         "instructions": _render_markdown(instructions, "Instructions"),
         "content": content,
     }
-    return _environment().get_template("rating_page.html.j2").render(context)
+    return render_self_contained(_PACKAGE, "page.html.j2", context, style="page.css", scripts=_SCRIPTS)
 
 
 def _find_problems(rows: Sequence[dict[str, Any]], set_id: str) -> list[str]:
@@ -101,18 +94,6 @@ def _describe_task(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _write_policy(style: str, script: str) -> str:
-    """Return the content security policy that allows exactly this style sheet and script and no connection."""
-    return (
-        f"default-src 'none'; style-src '{_hash_source(style)}'; script-src '{_hash_source(script)}'; "
-        "img-src data:; base-uri 'none'; form-action 'none'"
-    )
-
-
-def _hash_source(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
 def _render_markdown(text: str, title: str) -> tuple[str, Markup]:
     """Return the heading of a screen and the HTML below it: `title` and all, or apart what opens as a first heading."""
     parser = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
@@ -135,17 +116,3 @@ def _open_apart(token: Token) -> None:
     if token.type == "link_open":
         token.attrSet("target", "_blank")
         token.attrSet("rel", "noopener noreferrer")
-
-
-def _read_asset(name: str) -> str:
-    """Return a file that is shipped beside this module."""
-    return files("capo_core.human_validation").joinpath(name).read_text(encoding="utf-8")
-
-
-@cache
-def _environment() -> jinja2.Environment:
-    """Return the template environment: everything is escaped, an unknown name is an error."""
-    loader = jinja2.FunctionLoader(_read_asset)
-    return jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
