@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from schemas.section import PairStrategy, PairWeighting, PreferenceLoss, Section, TagPosition
 
@@ -119,6 +119,24 @@ class OptimisationConfig(TokenLimits):
     max_grad_norm: float = Field(default=1.0, gt=0)
     gradient_checkpointing: bool = Field(default=False, description="less memory, about a third more computation")
     n_checkpoints: int = Field(default=2, ge=0, description="checkpoints per training run, for resuming")
+    n_processes: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        default="auto",
+        description="processes of this machine that train one adapter together, each on a GPU of its own and with its "
+        "share of every batch; auto: one per visible GPU, one on CPU",
+    )
+
+    def cache_identity(self) -> JsonValue:
+        """Return what decides the outcome: all but the number of processes, which changes rounding only."""
+        return self.model_dump(mode="json", exclude={"n_processes"})
+
+    @model_validator(mode="after")
+    def _trl_trains_in_one_process(self) -> Self:
+        if self.trainer == "trl" and self.n_processes not in ("auto", 1):
+            raise ValueError(
+                f"n_processes is {self.n_processes}, but trainer trl trains in one process; set trainer: grouped, or "
+                "n_processes: 1"
+            )
+        return self
 
 
 class SFTConfig(OptimisationConfig):

@@ -57,6 +57,12 @@ def families_per_batch(families: Sequence[Family], n_groups: int) -> int:
     return max(1, round(n_groups * len(families) / sum(map(len, families))))
 
 
+def count_batch(families: Sequence[Family]) -> tuple[int, int]:
+    """Return the number of groups and of tokens in chosen responses, which the batch's losses are means over."""
+    groups = [group for family in families for group in family]
+    return len(groups), sum(len(group.responses[0]) for group in groups)
+
+
 def split_into_parts(families: Sequence[Family], dtype: torch.dtype, max_tokens: int) -> list[Part]:
     """Return the families in parts of at most `max_tokens` columns each, in the order given.
 
@@ -64,7 +70,7 @@ def split_into_parts(families: Sequence[Family], dtype: torch.dtype, max_tokens:
     family longer than `max_tokens` has a part of its own.
 
     Args:
-        families: at least one.
+        families: none gives no parts.
         dtype: of the model's weights; log-probabilities are float32 or wider.
         max_tokens: token budget of a part.
     """

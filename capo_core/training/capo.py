@@ -18,6 +18,7 @@ from schemas.training import AdapterConfig, CAPOConfig, ModelConfig
 
 if TYPE_CHECKING:
     from capo_core.training.collate import EncodedCorpus
+    from capo_core.training.job import CAPOJob
     from capo_core.training.log import TrainingResult
 
 
@@ -39,7 +40,8 @@ def train_capo(
 
     The loss is the mean over groups (one prompt, one chosen response, k rejected) of a preference loss (`loss.LOSSES`),
     plus sft_weight times the mean negative log-likelihood per token of the chosen. The reference is the SFT adapter
-    itself. With `rewind` the weights handed on go back that far towards it; the log describes them before.
+    itself. With `rewind` the weights handed on go back that far towards it; the log describes them before. Where
+    several GPUs are visible, or `config.n_processes` says so, new processes train together and this one waits for them.
 
     Args:
         preferences: PREFERENCES frame, of one target annotator or of several.
@@ -59,44 +61,71 @@ def train_capo(
             finite, or the grouped layout does not hold for this model.
         ModelError: if the model or the SFT adapter cannot be loaded.
     """
-    from capo_core.training.adapters import checkpoint_activations, describe_adapter, open_adapter, save_adapter
+    from capo_core.training.job import CAPOJob
+    from capo_core.training.launch import count_gpus, count_machines, processes_to_start, train_in_processes
+
+    check_adapter(model, sft_adapter_dir)
+    job = CAPOJob(
+        model=model, settings=model_config, adapter=adapter, config=config, sft_adapter_dir=sft_adapter_dir,
+        seed=seed, output_dir=output_dir, checkpoint_dir=checkpoint_dir,
+    )  # fmt: skip
+    n_processes = processes_to_start(config, count_gpus(choose_device(model_config.device)), count_machines())
+    if n_processes:
+        tables = {"data": preferences} if reference is None else {"data": preferences, "reference": reference}
+        return train_in_processes(job, tables, n_processes, progress)
+    return _train(preferences, job, reference, progress)
+
+
+def _train(
+    preferences: pl.DataFrame, job: CAPOJob, reference: pl.DataFrame | None, progress: Progress
+) -> TrainingResult:
+    """Train in this process, alone or as one of several; the first leaves the adapter."""
+    from capo_core.training.adapters import checkpoint_activations, open_adapter
     from capo_core.training.checkpoints import run_identity
     from capo_core.training.collate import encode_preferences
     from capo_core.training.log import summarise
-    from capo_core.training.rewinding import rewind_adapter
+    from capo_core.training.ranks import own_rank
     from capo_core.training.run import checkpoint_folder, run_trainer, trainer_settings
     from capo_core.versions import library_versions
 
-    check_adapter(model, sft_adapter_dir)
-    tokenizer = load_tokenizer(model)
+    config, seed = job.config, job.seed
+    tokenizer = load_tokenizer(job.model)
     corpus = encode_preferences(preferences, tokenizer, config)
-    device = choose_device(model_config.device)
     identity = run_identity(
         method="capo",
         data=corpus.digest(),
-        model=model.fingerprint,
-        start=hashlib.sha256((sft_adapter_dir / "adapter_model.safetensors").read_bytes()).hexdigest(),
-        settings=[section.model_dump() for section in (model_config, adapter, config)],
+        model=job.model.fingerprint,
+        start=hashlib.sha256((job.sft_adapter_dir / "adapter_model.safetensors").read_bytes()).hexdigest(),
+        settings=[job.settings.model_dump(), job.adapter.model_dump(), config.cache_identity()],
         seed=seed,
         libraries=library_versions(),
     )
-    with isolated_rng(seed), quiet_libraries(), checkpoint_folder(checkpoint_dir, config) as (folder, save):
-        trainable = open_adapter(model, model_config, adapter, sft_adapter_dir, config.trainer)
+    with isolated_rng(seed), quiet_libraries(), checkpoint_folder(job.checkpoint_dir, config) as (folder, save):
+        trainable = open_adapter(job.model, job.settings, job.adapter, job.sft_adapter_dir, config.trainer)
         if config.gradient_checkpointing:
             checkpoint_activations(trainable)
         batch_size = config.batch_size if config.trainer == "grouped" else _pairs_per_batch(corpus, config.batch_size)
+        device = choose_device(job.settings.device)
         settings = trainer_settings(config, folder=folder, device=device, seed=seed, batch_size=batch_size, save=save)
         if config.trainer == "grouped":
             trainer = _prepare_grouped(trainable, corpus, config, settings, reference)
         else:
-            trainer = _prepare_trl(trainable, tokenizer, corpus, config, settings, model_config)
+            trainer = _prepare_trl(trainable, tokenizer, corpus, config, settings, job.settings)
         resumed_from = run_trainer(trainer, config, identity, progress=progress)
-    annotators = sorted(preferences["annotator_id"].unique())
-    card = describe_adapter("capo", model, adapter, config, annotators, seed)
-    save_adapter(trainable, output_dir, model.id, card)
-    if config.rewind:
-        rewind_adapter(sft_adapter_dir, output_dir, config.rewind, output_dir)
+    if own_rank() == 0:
+        _save(trainable, job, sorted(preferences["annotator_id"].unique()))
     return summarise(trainer, corpus, resumed_from)
+
+
+def _save(trained: Any, job: CAPOJob, annotators: list[str]) -> None:
+    """Leave the adapter in the job's folder, rewound where configured."""
+    from capo_core.training.adapters import describe_adapter, save_adapter
+    from capo_core.training.rewinding import rewind_adapter
+
+    card = describe_adapter("capo", job.model, job.adapter, job.config, annotators, job.seed)
+    save_adapter(trained, job.output_dir, job.model.id, card)
+    if job.config.rewind:
+        rewind_adapter(job.sft_adapter_dir, job.output_dir, job.config.rewind, job.output_dir)
 
 
 def _prepare_grouped(
@@ -110,6 +139,7 @@ def _prepare_grouped(
 
     check_layout(trainable, max(corpus.train, key=lambda group: len(group.responses)))
     if reference is None:
+        # In several processes each does all of it, which takes no longer than one doing it while the others wait.
         reference = score_groups(trainable, [*corpus.train, *corpus.validation], config.max_tokens_per_pass)
     referenced = replace(
         corpus,

@@ -1,6 +1,8 @@
 """transformers' Trainer over items: every token is computed once.
 
-Checkpoints, the optimiser, the schedule, callbacks and resuming are the Trainer's own.
+Checkpoints, the optimiser, the schedule, callbacks and resuming are the Trainer's own. In several processes each goes
+through the same batches and computes its share of every one; what is added up over them is the gradient of the whole
+batch, so that a step is the same in one process or in many.
 """
 
 from __future__ import annotations
@@ -10,13 +12,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from accelerate.data_loader import prepare_data_loader
+from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 
 from capo_core.errors import TrainingError
-from capo_core.training.batch import Family, Part, families_per_batch, gather_families, split_into_parts
+from capo_core.training.batch import Family, Part, count_batch, families_per_batch, gather_families, split_into_parts
 from capo_core.training.collate import EncodedCorpus
 from capo_core.training.logps import hidden_dtype
-from capo_core.training.objective import Objective, Sums, measure, sum_losses
+from capo_core.training.objective import Objective, Sums, add_up, sum_losses
+from capo_core.training.ranks import n_ranks, own_rank, share_families, sum_gradients, sum_over_ranks
 from schemas.training import OptimisationConfig
 
 
@@ -25,12 +30,36 @@ class GroupedTrainer(Trainer):
 
     def __init__(self, *, objective: Objective, max_tokens: int, **kwargs: Any) -> None:
         super().__init__(data_collator=self._collate, **kwargs)
+        if n_ranks() > 1:
+            # Keeps accelerate from wrapping it in DistributedDataParallel, which wants as many backward passes from
+            # every process; our gradients are added up once a step.
+            trained: Any = self.model
+            trained._is_accelerate_prepared = True
         self._objective = objective
         self._max_tokens = max_tokens
         self._last: dict[str, float] = {}
 
-    def _collate(self, families: Sequence[Family]) -> dict[str, list[Part]]:
-        return {"parts": split_into_parts(families, hidden_dtype(self.model), self._max_tokens)}
+    def _split(self, families: Sequence[Family]) -> list[Part]:
+        """Return this process's share of the families in parts."""
+        share = share_families(families, own_rank(), n_ranks())
+        return split_into_parts(share, hidden_dtype(self.model), self._max_tokens)
+
+    def _collate(self, families: Sequence[Family]) -> dict[str, Any]:
+        n_groups, n_tokens = count_batch(families)
+        return {"parts": self._split(families), "n_groups": n_groups, "n_chosen_tokens": n_tokens}
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Return the loader of the training batches, in every process the same ones in the same order."""
+        if n_ranks() == 1:
+            return super().get_train_dataloader()
+        dataset: Any = self.train_dataset
+        loader = DataLoader(
+            dataset, batch_size=self._train_batch_size, sampler=self._get_train_sampler(), collate_fn=self._collate
+        )
+        # One process of one, as far as accelerate is told: `_collate` takes the share.
+        return prepare_data_loader(
+            loader, num_processes=1, process_index=0, use_seedable_sampler=True, data_seed=self.args.data_seed
+        )
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """Add the batch's gradients and return its loss.
@@ -39,14 +68,14 @@ class GroupedTrainer(Trainer):
             TrainingError: if the loss is not finite.
         """
         model.train()
-        parts: list[Part] = inputs["parts"]
-        n_groups, n_tokens = sum(len(p.groups) for p in parts), sum(p.n_chosen_tokens for p in parts)
-        total: Sums | None = None
-        for part in parts:
+        n_groups, n_tokens = inputs["n_groups"], inputs["n_chosen_tokens"]
+        total = Sums.zero(self.args.device)
+        for part in inputs["parts"]:
             sums = sum_losses(model, part.to(self.args.device), self._objective)
             self.accelerator.backward(sums.loss(self._objective, n_groups, n_tokens))
-            total = sums.detach() if total is None else total + sums.detach()
-        assert total is not None
+            total = total + sums.detach()
+        total = sum_over_ranks(total)
+        sum_gradients(model.parameters())
         self._last = total.means(self._objective)
         if not math.isfinite(self._last["loss"]):
             raise TrainingError(
@@ -58,8 +87,8 @@ class GroupedTrainer(Trainer):
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Return and log the validation metrics, each a mean over all groups (or chosen tokens) of the split."""
         families: Any = self.eval_dataset
-        parts = split_into_parts(families, hidden_dtype(self.model), self._max_tokens)
-        metrics = {f"eval_{name}": value for name, value in measure(self.model, parts, self._objective).items()}
+        total = sum_over_ranks(add_up(self.model, self._split(families), self._objective))
+        metrics = {f"eval_{name}": value for name, value in total.means(self._objective).items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics

@@ -47,6 +47,12 @@ class Sums:
     n_groups: int
     n_chosen_tokens: int
 
+    @classmethod
+    def zero(cls, device: torch.device | str) -> Self:
+        """Return the sums over no groups."""
+        tensors: dict[str, Any] = {f.name: torch.zeros((), device=device) for f in fields(cls) if f.type != "int"}
+        return cls(**tensors, n_groups=0, n_chosen_tokens=0)
+
     def loss(self, objective: Objective, n_groups: int, n_chosen_tokens: int) -> torch.Tensor:
         """Return these groups' share of the loss of a batch of `n_groups` with `n_chosen_tokens`."""
         loss = objective.sft_weight * self.nll / n_chosen_tokens
@@ -101,15 +107,18 @@ def sum_losses(model: Any, part: Part, objective: Objective) -> Sums:
 
 
 def measure(model: Any, parts: Iterable[Part], objective: Objective) -> dict[str, float]:
-    """Return the metrics of the model over all groups, without gradients and without dropout."""
+    """Return the metrics of the model over all groups, at least one, without gradients and without dropout."""
+    return add_up(model, parts, objective).means(objective)
+
+
+def add_up(model: Any, parts: Iterable[Part], objective: Objective) -> Sums:
+    """Return the sums over all groups, without gradients and without dropout."""
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
-    total: Sums | None = None
+    total = Sums.zero(device)
     with torch.no_grad():
         for part in parts:
-            sums = sum_losses(model, part.to(device), objective)
-            total = sums if total is None else total + sums
+            total = total + sum_losses(model, part.to(device), objective)
     model.train(was_training)
-    assert total is not None
-    return total.means(objective)
+    return total

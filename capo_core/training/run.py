@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from transformers import PrinterCallback, TrainerCallback
 
-from capo_core.errors import TrainingError
 from capo_core.progress import Progress
+from capo_core.seeding import derive_seed
 from capo_core.training.checkpoints import SealCheckpoints, checkpoint_step, checkpoint_steps, newest_intact_checkpoint
+from capo_core.training.ranks import n_ranks, own_rank, wait_for_all
 from schemas.training import OptimisationConfig
 
 
@@ -28,16 +29,28 @@ class _ReportProgress(TrainerCallback):
         self._progress(state.global_step, state.max_steps)
 
 
+class _DrawApart(TrainerCallback):
+    """Gives every process but the first random numbers of its own, so that dropout differs between them."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if own_rank() > 0:
+            torch.manual_seed(derive_seed(args.seed, "rank", own_rank()))
+
+
+class _SealTogether(SealCheckpoints):
+    """Seals a checkpoint once every process has written its part."""
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        wait_for_all()
+        if own_rank() == 0:
+            super().on_save(args, state, control, **kwargs)
+        wait_for_all()
+
+
 def trainer_settings(
     config: OptimisationConfig, *, folder: Path, device: str, seed: int, batch_size: int, save: bool
 ) -> dict[str, Any]:
-    """Return the keyword arguments of transformers' TrainingArguments, which TRL's configurations take as well.
-
-    Raises:
-        TrainingError: if several GPUs are visible, which would split batches behind the trainer's back.
-    """
-    if device == "cuda" and torch.cuda.device_count() > 1:
-        raise TrainingError("several GPUs are visible, training uses one; set CUDA_VISIBLE_DEVICES to one of them")
+    """Return the keyword arguments of transformers' TrainingArguments, which TRL's configurations take as well."""
     return {
         "output_dir": str(folder),
         "per_device_train_batch_size": batch_size,
@@ -51,6 +64,7 @@ def trainer_settings(
         "seed": seed % 2**32,
         "data_seed": seed % 2**32,
         "use_cpu": device == "cpu",
+        "ddp_backend": "gloo" if device == "cpu" and n_ranks() > 1 else None,
         "logging_strategy": "steps",
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
@@ -92,12 +106,15 @@ def run_trainer(trainer: Any, config: OptimisationConfig, identity: str, *, prog
     """
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(_ReportProgress(progress))
-    resumed = None
+    trainer.add_callback(_DrawApart())
+    resumed, resumed_from = None, 0
     if trainer.args.save_strategy != "no":
         per_epoch = math.ceil(len(trainer.train_dataset) / trainer.args.train_batch_size)
         steps = checkpoint_steps(config.n_checkpoints, config.n_epochs * per_epoch, per_epoch)
-        trainer.add_callback(SealCheckpoints(identity, steps))
+        trainer.add_callback(_SealTogether(identity, steps))
         resumed = newest_intact_checkpoint(Path(trainer.args.output_dir), identity)
+        # Asked now, because newer checkpoints may have replaced it at the end.
+        resumed_from = 0 if resumed is None else checkpoint_step(resumed) or 0
     trainer.args.eval_on_start = resumed is None and trainer.eval_dataset is not None
     trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
-    return 0 if resumed is None else checkpoint_step(resumed) or 0
+    return resumed_from

@@ -16,6 +16,7 @@ from schemas.training import AdapterConfig, ModelConfig, SFTConfig
 
 if TYPE_CHECKING:
     from capo_core.training.collate import EncodedCorpus
+    from capo_core.training.job import SFTJob
     from capo_core.training.log import TrainingResult
 
 
@@ -34,7 +35,8 @@ def train_sft(
     """Fine-tune a fresh LoRA adapter and return the log and counts; the adapter is left in `output_dir`.
 
     The loss is the mean negative log-likelihood per response token, the token that ends the turn included. The
-    validation split is measured before the first step and after every epoch.
+    validation split is measured before the first step and after every epoch. Where several GPUs are visible, or
+    `config.n_processes` says so, new processes train together and this one waits for them.
 
     Args:
         demonstrations: DEMONSTRATIONS frame, of one annotator or of several.
@@ -52,36 +54,54 @@ def train_sft(
             for this model.
         ModelError: if the model cannot be loaded.
     """
+    from capo_core.training.job import SFTJob
+    from capo_core.training.launch import count_gpus, count_machines, processes_to_start, train_in_processes
+
+    job = SFTJob(
+        model=model, settings=model_config, adapter=adapter, config=config, seed=seed, output_dir=output_dir,
+        checkpoint_dir=checkpoint_dir,
+    )  # fmt: skip
+    n_processes = processes_to_start(config, count_gpus(choose_device(model_config.device)), count_machines())
+    if n_processes:
+        return train_in_processes(job, {"data": demonstrations}, n_processes, progress)
+    return _train(demonstrations, job, progress)
+
+
+def _train(demonstrations: pl.DataFrame, job: SFTJob, progress: Progress) -> TrainingResult:
+    """Train in this process, alone or as one of several; the first leaves the adapter."""
     from capo_core.training.adapters import checkpoint_activations, describe_adapter, new_adapter, save_adapter
     from capo_core.training.checkpoints import run_identity
     from capo_core.training.collate import encode_demonstrations
     from capo_core.training.log import summarise
+    from capo_core.training.ranks import own_rank
     from capo_core.training.run import checkpoint_folder, run_trainer, trainer_settings
     from capo_core.versions import library_versions
 
-    tokenizer = load_tokenizer(model)
+    config = job.config
+    tokenizer = load_tokenizer(job.model)
     corpus = encode_demonstrations(demonstrations, tokenizer, config)
-    device = choose_device(model_config.device)
     identity = run_identity(
         method="sft",
         data=corpus.digest(),
-        model=model.fingerprint,
-        settings=[section.model_dump() for section in (model_config, adapter, config)],
-        seed=seed,
+        model=job.model.fingerprint,
+        settings=[job.settings.model_dump(), job.adapter.model_dump(), config.cache_identity()],
+        seed=job.seed,
         libraries=library_versions(),
     )
-    with isolated_rng(seed), quiet_libraries(), checkpoint_folder(checkpoint_dir, config) as (folder, save):
-        trainable = new_adapter(model, model_config, adapter, config.trainer)
+    with isolated_rng(job.seed), quiet_libraries(), checkpoint_folder(job.checkpoint_dir, config) as (folder, save):
+        trainable = new_adapter(job.model, job.settings, job.adapter, config.trainer)
         if config.gradient_checkpointing:
             checkpoint_activations(trainable)
+        device = choose_device(job.settings.device)
         settings = trainer_settings(
-            config, folder=folder, device=device, seed=seed, batch_size=config.batch_size, save=save
+            config, folder=folder, device=device, seed=job.seed, batch_size=config.batch_size, save=save
         )
-        trainer = _prepare(trainable, tokenizer, corpus, config, settings, bf16=model_config.dtype == "bfloat16")
+        trainer = _prepare(trainable, tokenizer, corpus, config, settings, bf16=job.settings.dtype == "bfloat16")
         resumed_from = run_trainer(trainer, config, identity, progress=progress)
-    annotators = sorted(demonstrations["annotator_id"].unique())
-    card = describe_adapter("sft", model, adapter, config, annotators, seed)
-    save_adapter(trainable, output_dir, model.id, card)
+    if own_rank() == 0:
+        annotators = sorted(demonstrations["annotator_id"].unique())
+        card = describe_adapter("sft", job.model, job.adapter, config, annotators, job.seed)
+        save_adapter(trainable, job.output_dir, job.model.id, card)
     return summarise(trainer, corpus, resumed_from)
 
 
