@@ -54,7 +54,7 @@ def _run_flow(
 
 
 def _print_outcome(config: ExperimentConfig, references: dict[str, str]) -> None:
-    from deployments.console import print_places, print_results, print_stability
+    from deployments.console import print_judges, print_places, print_results, print_stability
     from schemas.artifacts import ArtifactRef
 
     for key, reference in references.items():
@@ -64,6 +64,8 @@ def _print_outcome(config: ExperimentConfig, references: dict[str, str]) -> None
         print_stability(_out, ArtifactRef.parse(references["stability"]))
     if "evaluation" in references:
         print_results(_out, ArtifactRef.parse(references["evaluation"]))
+    if "verdicts/all" in references:
+        print_judges(_out, ArtifactRef.parse(references["verdicts/all"]))
     print_places(_out, config.name)
 
 

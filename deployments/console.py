@@ -45,6 +45,13 @@ _REDUCTIONS = {
     "embedding_minus_item_mean": "minus item mean",
     "embedding_input_residual": "residual on input",
 }
+_PROTOCOLS = {
+    "judge": ("who wrote it", "accuracy"),
+    "judge_pairwise": ("which is closer", "accuracy"),
+    "judge_same_author": ("same author", "balanced_accuracy"),
+}
+"""What a judge is asked, by the prefix of its metrics: in words, and the metric that has a right answer."""
+_WORTHS = {1.0: "informative", 0.0: "not informative", None: "unknown"}
 _SURFACES = {"none": "as written", "surface": "removed"}
 
 
@@ -123,6 +130,35 @@ def _shorten(value: float) -> str:
     """Return a number in two decimals, `.71` and `-.05` where it is below 1."""
     text = f"{value:.2f}"
     return text.replace("0.", ".", 1) if abs(float(text)) < 1 else text
+
+
+def print_judges(console: Console, verdicts: ArtifactRef) -> None:
+    """Print what every judge makes of people's own text, which says what its verdicts on models are worth."""
+    metrics = ArtifactStore().read_table(verdicts, "metrics.parquet").filter(annotator_id="all", method="human")
+    table = Table(
+        title="Judges on people's own text [95% interval]",
+        caption="accuracy of attribution and pairwise choice, balanced accuracy of same or different author;\n"
+        "informative: the interval lies above chance; unknown: too few groups were answered to tell",
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("Judge")
+    for title in ("Asked", "Surface", "Accuracy", "Chance", "Ties", "Readable", "Worth"):
+        table.add_column(title, justify="left" if title in ("Asked", "Surface", "Worth") else "right", no_wrap=True)
+    for judge in sorted(metrics["classifier"].unique().to_list()):
+        for prefix, (title, main) in _PROTOCOLS.items():
+            for condition, surface in (("raw", "as written"), ("surface_normalised", "removed")):
+                rows = metrics.filter(classifier=judge, condition=condition)
+                found = {row["metric"]: row for row in rows.iter_rows(named=True)}
+                if f"{prefix}_{main}" not in found:
+                    continue
+                accuracy, *rest = (found[f"{prefix}_{name}"] for name in (main, "chance", "tie_rate", "parse_rate"))
+                table.add_row(
+                    judge, title, surface,
+                    _format_estimate(accuracy["value"], accuracy["ci_low"], accuracy["ci_high"]),
+                    *(_format_estimate(row["value"], None, None) for row in rest),
+                    _WORTHS[found[f"{prefix}_informative"]["value"]],
+                )  # fmt: skip
+    console.print(table)
 
 
 def print_stability(console: Console, stability: ArtifactRef) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import polars as pl
+from judging_material import ANNOTATORS, ask_made_corpus, know_authors, say_first
 from rich.console import Console
 
+from capo_core.judging.figures import summarise_verdicts
 from capo_core.results import ArmResult, results_frame
-from deployments.console import print_experiment, print_results, print_stability
+from deployments.console import print_experiment, print_judges, print_results, print_stability
 from schemas.artifacts import ArtifactRef
 from schemas.frames import COMPARISONS, METRICS, STABILITY, TABLES, empty
+from schemas.judge import JudgeConfig
 from tasks.artifact_store import ArtifactStore
 
 WIDTH = 140
@@ -135,3 +138,18 @@ def test_experiment_has_a_row_per_arm_and_method_and_every_bar(home: Path) -> No
     assert [line.count(".25 [.20, .30]") for line in capo] == [2, 2]
     # Without a comparison, whether CAPO gains is not known.
     assert len([line for line in lines if "difference not measured: not measured" in line]) == 2
+
+
+def test_judges_are_printed_with_what_they_are_worth(home: Path) -> None:
+    config = JudgeConfig(methods=("human", "sft"), group_size=1, n_references=1, n_groups=2)
+    found = [ask_made_corpus(script, config, name=name) for name, script in (("k", know_authors), ("f", say_first))]
+    verdicts = pl.concat(found)
+    metrics = summarise_verdicts(verdicts, config, ANNOTATORS, seeds=(1, 2))
+    tables = {name: empty(columns) for name, columns in TABLES["verdicts"].items()}
+    ref = ArtifactStore().write("verdicts", tables | {"data.parquet": verdicts, "metrics.parquet": metrics})
+    lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in printed(print_judges, ref) if "│" in line]
+    # Two judges, three protocols, with and without surface.
+    assert len(lines) == 12
+    assert ["k", "who wrote it", "as written", "1.00 [1.00, 1.00]", ".33", ".00", "1.00", "informative"] in lines
+    assert ["f", "who wrote it", "removed", ".33 [.33, .33]", ".33", "1.00", "1.00", "not informative"] in lines
+    assert ["f", "same author", "as written", ".50 [.50, .50]", ".50", "1.00", "1.00", "not informative"] in lines
