@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import polars as pl
 
@@ -14,6 +15,7 @@ from capo_core.judging.figures import summarise_verdicts
 from capo_core.judging.journal import VerdictJournal
 from capo_core.judging.local_backend import LocalJudgeBackend
 from capo_core.judging.question_set import build_questions
+from capo_core.judging.questions import PROMPT_VERSIONS, read_prompt
 from capo_core.judging.verdicts import collect_verdicts
 from capo_core.models import load_policy, load_tokenizer
 from schemas.artifacts import ArtifactRef, ModelRef
@@ -30,7 +32,7 @@ JOURNAL_FILE = "verdicts.jsonl"
 _STATUSES = ("ok", "unparseable", "failed", "not_asked")
 
 
-@step("judge", version=3, uses_models=True)
+@step("judge", version=4, uses_models=True)
 def judge_method(
     step: Step,
     corpus: ArtifactRef,
@@ -48,7 +50,7 @@ def judge_method(
     return _ask(step, corpus, generations, judge_base, model, task, judge, {"method": method})
 
 
-@step("judge-pairs", version=1, uses_models=True)
+@step("judge-pairs", version=2, uses_models=True)
 def judge_pairs(
     step: Step,
     corpus: ArtifactRef,
@@ -114,7 +116,13 @@ def _ask(
     costs = _count_costs(verdicts)
     step.log_metrics({name: float(value) for name, value in costs.items()})
     tables = {name: empty(columns) for name, columns in TABLES["verdicts"].items()} | {"data.parquet": verdicts}
-    asked = step.write("verdicts", tables, metadata={"judge": backend.name, **metadata, **costs})
+
+    def keep_prompts(directory: Path) -> None:
+        for protocol in judge.protocols:
+            (directory / f"{PROMPT_VERSIONS[protocol]}.txt").write_text(read_prompt(protocol), encoding="utf-8")
+
+    about = {"judge": backend.name, **metadata, **costs}
+    asked = step.write("verdicts", tables, fill=keep_prompts, metadata=about)
     if not costs["n_not_asked"]:
         shutil.rmtree(folder)
     return asked

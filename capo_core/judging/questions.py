@@ -124,10 +124,14 @@ def make_question(
     )
 
 
+def read_prompt(protocol: Protocol) -> str:
+    """Return a protocol's prompt file."""
+    return files("capo_core.judging").joinpath(f"{PROMPT_VERSIONS[protocol]}.txt").read_text(encoding="utf-8")
+
+
 def fill_prompt(protocol: Protocol, task: TaskSpec, values: Mapping[str, str]) -> tuple[Message, ...]:
     """Return the system and user turns of a protocol's prompt file, its places filled with `values`."""
-    text = files("capo_core.judging").joinpath(f"{PROMPT_VERSIONS[protocol]}.txt").read_text(encoding="utf-8")
-    system, user = text.removeprefix("[system]\n").split("\n[user]\n")
+    system, user = read_prompt(protocol).removeprefix("[system]\n").split("\n[user]\n")
     filled = {"question": task.question.strip(), **values}
     return (
         {"role": "system", "content": Template(system.strip()).substitute(filled)},

@@ -40,6 +40,8 @@ def test_every_part_is_asked_and_all_are_summed_up(home: Path, tmp_path: Path) -
     assert {part: ref.rows for part, ref in asked.items()} == counts
     assert store.metadata(asked["capo"])["n_ok"] == counts["capo"]
     assert store.metadata(asked["capo"])["judge"] == "local:tiny"
+    prompts = {path.name for path in store.path(asked["capo"]).glob("*.txt")}
+    assert prompts == {"attribution_v1.txt", "same_author_v1.txt"}, "what was asked lies beside the verdicts"
     assert not list((home / "scratch").glob("*/*")), "journals are removed once the verdicts are stored"
 
     summary = summarise_judges.fn(corpus, [generations], list(asked.values()), TASK, CONFIG, [1])
