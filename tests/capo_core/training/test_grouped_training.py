@@ -14,22 +14,15 @@ from tiny_model import one_thread, tiny_config
 from transformers import (
     AttentionInterface,
     AttentionMaskInterface,
-    Gemma2Config,
-    GPT2Config,
     LlamaForCausalLM,
-    MambaConfig,
-    MistralConfig,
-    Qwen2Config,
     Qwen3Config,
     Qwen3ForCausalLM,
-    Qwen3NextConfig,
 )
 from transformers.masking_utils import eager_mask
 
 from capo_core.errors import TrainingError
 from capo_core.layout.attention import FOLDED, folded_attention
-from capo_core.layout.obstacle import layout_obstacle
-from capo_core.layout.prefix_tree import TokenGroup, count_columns, lay_out, visibility
+from capo_core.layout.prefix_tree import TokenGroup, count_columns, lay_out
 from capo_core.training.batch import Part, gather_families, split_into_parts
 from capo_core.training.collate import PreferenceGroup
 from capo_core.training.grouped_trainer import sum_losses
@@ -303,49 +296,6 @@ def test_head_gives_log_softmax_and_its_gradient(monkeypatch: pytest.MonkeyPatch
     expected = torch.log_softmax(hidden @ weight.T, dim=-1).gather(1, target[:, None])[:, 0]
     assert torch.allclose(head_logps(hidden, weight, target), expected, atol=1e-12)
     assert torch.autograd.gradcheck(lambda h: head_logps(h, weight, target), (hidden,))
-
-
-def test_folded_attention_refuses_masks_that_would_be_silently_wrong() -> None:
-    module = torch.nn.Module()
-    query, key = torch.randn(1, 4, 3, 8), torch.randn(1, 2, 3, 8)
-    with pytest.raises(ValueError, match="additive float mask"):
-        folded_attention(module, query, key, key, visibility(torch.tensor([[3, 3, 3]]))[:, None])
-    with pytest.raises(ValueError, match="4-D mask"):
-        folded_attention(module, query, key, key, None)
-
-
-def test_folded_attention_takes_query_tokens_in_turn_without_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.manual_seed(0)
-    query, key, value = torch.randn(2, 4, 7, 8), torch.randn(2, 2, 7, 8), torch.randn(2, 2, 7, 8)
-    mask = torch.zeros(2, 1, 7, 7).masked_fill(torch.ones(7, 7).triu(1).bool(), torch.finfo(torch.float32).min)
-    whole = folded_attention(torch.nn.Module(), query, key, value, mask)[0]
-    monkeypatch.setattr("capo_core.layout.attention.MAX_SCORES", 2 * 4 * 7 * 2)  # two query tokens at a time
-    with torch.no_grad():
-        in_turn = folded_attention(torch.nn.Module(), query, key, value, mask)[0]
-    expected = torch.nn.functional.scaled_dot_product_attention(
-        query, key.repeat_interleave(2, 1), value.repeat_interleave(2, 1), attn_mask=mask
-    ).transpose(1, 2)
-    assert torch.allclose(whole, expected, atol=1e-6)
-    assert torch.allclose(in_turn, expected, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("config", "reason"),
-    [
-        (MistralConfig(sliding_window=64), "sliding window of 64"),
-        (Gemma2Config(), "sliding_attention"),
-        (Qwen3NextConfig(), "linear_attention"),
-        (MambaConfig(), "state-space"),
-        (GPT2Config(), "not rotary"),
-    ],
-)
-def test_models_the_layout_does_not_hold_for_are_named(config: Any, reason: str) -> None:
-    assert reason in (layout_obstacle(config) or "")
-
-
-@pytest.mark.parametrize("config", [tiny_config(), Qwen2Config(), Qwen3Config(), MistralConfig(sliding_window=None)])
-def test_models_with_full_rotary_attention_are_accepted(config: Any) -> None:
-    assert layout_obstacle(config) is None
 
 
 def test_a_sliding_window_is_refused_with_advice() -> None:
