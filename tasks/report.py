@@ -27,7 +27,7 @@ REPORT_FILE = "report.html"
 SUMMARY_FILE = "summary.md"
 
 
-@step("report", version=3)
+@step("report", version=4)
 def write_report(
     step: Step,
     config: ExperimentConfig,

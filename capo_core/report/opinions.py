@@ -147,9 +147,13 @@ def weigh_judge(data: ReportData) -> tuple[bool | None, str]:
             return True, f"Informative: {listed}."
         part = f"Informative in {len(told)} of {len(worths)} ways of asking"
         return True, f"{part}: {listed}. What the others say of models says nothing."
-    if all(worth.informative is False for worth in worths):
-        plain = "Not informative. The judge does not tell the real annotators apart"
-        return False, f"{plain}: {listed}. Its verdicts on models say nothing."
+    n_failed = sum(worth.informative is False for worth in worths)
+    if n_failed:
+        sentence = f"Not informative. The judge does not tell the real annotators apart: {listed}."
+        if n_failed < len(worths):
+            open_ways = f"{len(worths) - n_failed} of {len(worths)} ways of asking"
+            sentence += f" For {open_ways} there were too few groups of human text to tell."
+        return False, f"{sentence} Its verdicts on models say nothing."
     unknown = "Whether the judge tells the real annotators apart is not known, for want of enough groups of human text"
     return None, f"{unknown}: {listed}. Its verdicts on models carry no weight."
 

@@ -59,6 +59,15 @@ def test_sentence_says_how_many_ways_of_asking_tell_people_apart() -> None:
     assert sentence.endswith("What the others say of models says nothing.")
 
 
+def test_judge_that_fails_one_way_and_is_unknown_in_another_is_not_informative() -> None:
+    known = {"judge": 0.0, "judge_pairwise": None}
+    rows = judge_rows(JUDGES[0], {"judge": 0.25, "judge_pairwise": 0.5}, informative=known)
+    informative, sentence = weigh_judge(make_data(judge_metrics=frame(rows, METRICS)))
+    assert informative is False
+    assert sentence.startswith("Not informative.")
+    assert "For 1 of 2 ways of asking there were too few groups" in sentence
+
+
 def test_only_informative_verdicts_are_quoted_on_the_models() -> None:
     text = plain(say_judge(make_data(**JUDGED)))
     # The judge at chance also has figures of SFT and CAPO; they are quoted once, from the other judge.
