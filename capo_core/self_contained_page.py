@@ -28,12 +28,12 @@ def render_self_contained(
         style: file of the style sheet.
         scripts: files of the script, in order.
     """
-    sheet, script = read_asset(package, style), "".join(read_asset(package, name) for name in scripts)
-    inside = {"style": Markup(sheet), "script": Markup(script), "policy": write_policy(sheet, script)}
+    sheet, script = _read_asset(package, style), "".join(_read_asset(package, name) for name in scripts)
+    inside = {"style": Markup(sheet), "script": Markup(script), "policy": _write_policy(sheet, script)}
     return _environment(package).get_template(template).render({**inside, **context}).lstrip()
 
 
-def write_policy(style: str, script: str) -> str:
+def _write_policy(style: str, script: str) -> str:
     """Return the content security policy that allows exactly this inline style sheet and script and no network."""
     return (
         f"default-src 'none'; style-src '{_source_hash(style)}'; script-src '{_source_hash(script)}'; "
@@ -41,7 +41,7 @@ def write_policy(style: str, script: str) -> str:
     )
 
 
-def read_asset(package: str, name: str) -> str:
+def _read_asset(package: str, name: str) -> str:
     """Return a text file that is shipped inside a package."""
     return files(package).joinpath(name).read_text(encoding="utf-8")
 
@@ -54,7 +54,7 @@ def _source_hash(text: str) -> str:
 @cache
 def _environment(package: str) -> jinja2.Environment:
     """Return the template environment: everything is escaped, an unknown name is an error."""
-    loader = jinja2.FunctionLoader(lambda name: read_asset(package, name))
+    loader = jinja2.FunctionLoader(lambda name: _read_asset(package, name))
     return jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

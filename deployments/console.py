@@ -10,6 +10,7 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
+from capo_core.report.opinions import PROTOCOLS
 from capo_core.report.terms import CLASSIFIER_TITLES, P_VALUE_MEANINGS, P_VALUE_TITLES
 from capo_core.results import AGREEMENT, IMITATION, STYLE_DISTANCE, Figure, check_bars, split_arms
 from schemas.artifacts import ArtifactRef
@@ -45,12 +46,8 @@ _REDUCTIONS = {
     "embedding_minus_item_mean": "minus item mean",
     "embedding_input_residual": "residual on input",
 }
-_PROTOCOLS = {
-    "judge": ("who wrote it", "accuracy"),
-    "judge_pairwise": ("which is closer", "accuracy"),
-    "judge_same_author": ("same author", "balanced_accuracy"),
-}
-"""What a judge is asked, by the prefix of its metrics: in words, and the metric that has a right answer."""
+_ASKED = {"judge": "who wrote it", "judge_pairwise": "which is closer", "judge_same_author": "same author"}
+"""What a judge is asked, by the prefix of its metrics."""
 _WORTHS = {1.0: "informative", 0.0: "not informative", None: "unknown"}
 _SURFACES = {"none": "as written", "surface": "removed"}
 
@@ -145,15 +142,17 @@ def print_judges(console: Console, verdicts: ArtifactRef) -> None:
     for title in ("Asked", "Surface", "Accuracy", "Chance", "Ties", "Readable", "Worth"):
         table.add_column(title, justify="left" if title in ("Asked", "Surface", "Worth") else "right", no_wrap=True)
     for judge in sorted(metrics["classifier"].unique().to_list()):
-        for prefix, (title, main) in _PROTOCOLS.items():
+        for protocol in PROTOCOLS:
+            prefix = protocol.prefix
             for condition, surface in (("raw", "as written"), ("surface_normalised", "removed")):
                 rows = metrics.filter(classifier=judge, condition=condition)
                 found = {row["metric"]: row for row in rows.iter_rows(named=True)}
-                if f"{prefix}_{main}" not in found:
+                if protocol.ceiling not in found:
                     continue
-                accuracy, *rest = (found[f"{prefix}_{name}"] for name in (main, "chance", "tie_rate", "parse_rate"))
+                accuracy = found[protocol.ceiling]
+                rest = [found[f"{prefix}_{name}"] for name in ("chance", "tie_rate", "parse_rate")]
                 table.add_row(
-                    judge, title, surface,
+                    judge, _ASKED[prefix], surface,
                     _format_estimate(accuracy["value"], accuracy["ci_low"], accuracy["ci_high"]),
                     *(_format_estimate(row["value"], None, None) for row in rest),
                     _WORTHS[found[f"{prefix}_informative"]["value"]],

@@ -13,10 +13,11 @@ from capo_core.evaluation.decision import score_decisions, score_majority, score
 from capo_core.evaluation.distinguishability import score_distinguishability
 from capo_core.evaluation.exclusions import exclude_unreadable, find_exclusions
 from capo_core.evaluation.guards import score_guards
-from capo_core.evaluation.imitation import attribute_writings, score_imitation
+from capo_core.evaluation.imitation import Attributed, attribute_writings, score_imitation
 from capo_core.evaluation.scores import Resampling, Scores
 from capo_core.evaluation.similarity import EmbedTokens, score_similarity
 from capo_core.evaluation.soft_labels import score_soft_label_references, score_soft_labels
+from capo_core.evaluation.style_distance_scores import StyleDistanceScores
 from capo_core.evaluation.tables import (
     compared_pairs,
     comparison_row,
@@ -86,25 +87,61 @@ def evaluate_generations(
     readable = exclude_unreadable(all_responses, config)
     embed = None if embed is None else remember(embed)
     resampling = Resampling(len(held_out.items), config)
-    main = main_decision(readable)
-    distances = score_style_distance(readable, held_out, held_out.texts, config.seed)
-    attributed = attribute_writings(readable, held_out, config, embed)
-    scores = [
-        *_score_labels(all_responses, held_out, task),
-        *score_similarity(readable, held_out, embed, embed_tokens),
-        *distances,
-        *score_distinguishability([r for r in readable if r.decision == main], held_out, config.seed),
-        *score_guards(all_responses, held_out),
-        *score_imitation(attributed, config),
-    ]
+    explanations = score_explanations(all_responses, readable, held_out, config, embed, embed_tokens)
+    scores = [*_score_labels(all_responses, held_out, task), *explanations.scores]
     metrics, comparisons = _tabulate(scores, held_out.annotators, resampling, progress)
     return Evaluation(
         metrics=metrics,
         comparisons=comparisons,
-        style_distances=style_distances(distances, held_out.annotators),
-        cross_attribution=cross_attribution(attributed, held_out.annotators, resampling),
+        style_distances=style_distances(explanations.distances, held_out.annotators),
+        cross_attribution=cross_attribution(explanations.attributed, held_out.annotators, resampling),
         exclusions=find_exclusions(all_responses, held_out, config),
     )
+
+
+@dataclass(frozen=True)
+class ExplanationScores:
+    """What the explanations score, all together and what further tables are made of.
+
+    Attributes:
+        scores: similarity, style distance, distinguishability, guards, imitation.
+        distances: those of style distance.
+        attributed: whom every explanation is attributed to.
+    """
+
+    scores: list[Scores]
+    distances: Sequence[StyleDistanceScores]
+    attributed: Sequence[Attributed]
+
+
+def score_explanations(
+    answered: Sequence[Responses],
+    readable: Sequence[Responses],
+    held_out: HeldOut,
+    config: EvaluationConfig,
+    embed: Embed | None,
+    embed_tokens: EmbedTokens | None = None,
+) -> ExplanationScores:
+    """Return what the methods' explanations score; decisions are scored apart.
+
+    Args:
+        answered: of `read_responses`.
+        readable: of `exclude_unreadable`.
+        held_out: people's text, to train on and to hold against.
+        config: variants, group sizes, seed.
+        embed: see `evaluate_generations`; likewise embed_tokens.
+    """
+    main = main_decision(readable)
+    distances = score_style_distance(readable, held_out, held_out.texts, config.seed)
+    attributed = attribute_writings(readable, held_out, config, embed)
+    scores = [
+        *score_similarity(readable, held_out, embed, embed_tokens),
+        *distances,
+        *score_distinguishability([r for r in readable if r.decision == main], held_out, config.seed),
+        *score_guards(answered, held_out),
+        *score_imitation(attributed, config),
+    ]
+    return ExplanationScores(scores, distances, attributed)
 
 
 def _score_labels(all_responses: Sequence[Responses], held_out: HeldOut, task: TaskSpec) -> list[Scores]:

@@ -7,14 +7,10 @@ from dataclasses import dataclass
 import polars as pl
 
 from capo_core.errors import CorpusError
-from capo_core.evaluation.caricature import score_style_distance
 from capo_core.evaluation.decision import score_decisions
-from capo_core.evaluation.distinguishability import score_distinguishability
+from capo_core.evaluation.evaluate import score_explanations
 from capo_core.evaluation.exclusions import exclude_unreadable
-from capo_core.evaluation.guards import score_guards
-from capo_core.evaluation.imitation import attribute_writings, score_imitation
 from capo_core.evaluation.scores import Resampling, Scores
-from capo_core.evaluation.similarity import score_similarity
 from capo_core.evaluation.tables import (
     NOT_COMPARED,
     comparison_row,
@@ -22,7 +18,7 @@ from capo_core.evaluation.tables import (
     tabulate_comparisons,
     tabulate_metrics,
 )
-from capo_core.evaluation.targets import HeldOut, main_decision, read_held_out, read_responses
+from capo_core.evaluation.targets import HeldOut, read_held_out, read_responses
 from capo_core.progress import Progress, silent
 from schemas.config import EvaluationConfig, TaskSpec
 
@@ -122,11 +118,5 @@ def _score_run(generations: pl.DataFrame, held_out: HeldOut, task: TaskSpec, con
     """Return the scores of one run's methods, and of people's text beside them."""
     answered = read_responses(generations, held_out)
     readable = exclude_unreadable(answered, config)
-    main = main_decision(readable)
     scores: list[Scores] = [score for responses in answered for score in score_decisions(responses, held_out, task)]
-    scores += score_similarity(readable, held_out, None)
-    scores += score_style_distance(readable, held_out, held_out.texts, config.seed)
-    scores += score_distinguishability([r for r in readable if r.decision == main], held_out, config.seed)
-    scores += score_guards(answered, held_out)
-    scores += score_imitation(attribute_writings(readable, held_out, config, None), config)
-    return scores
+    return [*scores, *score_explanations(answered, readable, held_out, config, None).scores]

@@ -13,7 +13,8 @@ from typing import Any
 
 from capo_core.errors import RatingsError
 from capo_core.human_validation import argilla_records, label_studio
-from capo_core.human_validation.sheet import RATING_COLUMNS, restore_cell
+from capo_core.human_validation.sheet import RATING_COLUMNS
+from capo_core.spreadsheet import restore_cell
 
 _REQUIRED = ("task_id", "signature", "rater_id", "answer")
 _NO_ANSWER = ("CANNOT SAY", "CANNOT_SAY")

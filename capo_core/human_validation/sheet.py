@@ -17,6 +17,7 @@ import polars as pl
 
 from capo_core.errors import InputFileError
 from capo_core.seeding import derive_seed
+from capo_core.spreadsheet import neutralise_cell
 from schemas.config import TaskSpec
 from schemas.frames import VALIDATION_KEY, VALIDATION_TASKS, check_columns
 from schemas.human_validation import HumanValidationConfig
@@ -27,22 +28,6 @@ RATING_COLUMNS = ("task_id", "signature", "rater_id", "answer", "comment", "seco
 INSTRUCTIONS, CONSENT = "INSTRUCTIONS.md", "CONSENT.md"
 PLACEHOLDER = "[TO FILL IN"
 """How the consent text marks what the team has to write."""
-
-_FORMULA_OPENINGS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-
-
-def neutralise_cell(text: str) -> str:
-    """Return `text` such that no spreadsheet takes it for a formula; `restore_cell` undoes it.
-
-    A text that begins with = + - @ (full width too), a tab or a line break gets an apostrophe in front; so does one
-    that begins with an apostrophe, to keep the two apart.
-    """
-    return "'" + text if text.startswith(("'", *_FORMULA_OPENINGS)) else text
-
-
-def restore_cell(text: str) -> str:
-    """Return the text of which `neutralise_cell` made `text`; an apostrophe that it cannot have put there stays."""
-    return text[1:] if text.startswith("'") and text[1:].startswith(("'", *_FORMULA_OPENINGS)) else text
 
 
 def write_sheets(tasks: pl.DataFrame, directory: Path, task: TaskSpec, config: HumanValidationConfig) -> None:

@@ -17,7 +17,14 @@ import polars as pl
 from capo_core.judging.figures import ALL, MAIN_METRICS, find_informative
 from capo_core.judging.groups import HUMAN, HUMAN_OTHER
 from capo_core.judging.intervals import Cells, mean_over_annotators, none_if_nan, resample_means
-from capo_core.judging.judged_groups import CONDITIONS, JudgedGroup, collect_cells, partition_groups, read_groups
+from capo_core.judging.judged_groups import (
+    CONDITIONS,
+    JudgedGroup,
+    collect_cells,
+    iterate_parts,
+    partition_groups,
+    read_groups,
+)
 from capo_core.judging.pairwise import list_pairs
 from capo_core.seeding import derive_seed
 from capo_core.statistics.multiplicity import holm_adjust
@@ -55,18 +62,13 @@ def compare_verdicts(
     Returns:
         By judge, metric and condition; capo against sft first.
     """
-    groups = partition_groups(read_groups(verdicts))
+    seed = derive_seed(config.seed, "judge comparisons")
+    sizes = {"n_bootstrap": n_bootstrap, "confidence": confidence, "n_permutations": n_permutations}
     rows = []
-    for judge in sorted({key[0] for key in groups}):
-        for protocol in config.protocols:
-            for condition in (CONDITIONS[normalisation] for normalisation in config.normalisations):
-                own = groups.get((judge, protocol, condition), [])
-                name = {"metric": COMPARED_METRICS[protocol], "condition": condition, "classifier": judge}
-                sizes = {"n_bootstrap": n_bootstrap, "confidence": confidence, "n_permutations": n_permutations}
-                family = []
-                for pair, cells in _list_differences(own, config, annotators):
-                    family.append(_compare(pair, cells, derive_seed(config.seed, "judge comparisons"), **sizes) | name)
-                rows += _correct(family)
+    for judge, protocol, condition, groups in iterate_parts(verdicts, config):
+        name = {"metric": COMPARED_METRICS[protocol], "condition": condition, "classifier": judge}
+        differences = _list_differences(groups, config, annotators)
+        rows += _correct([_compare(pair, cells, seed, **sizes) | name for pair, cells in differences])
     rows = [row | {"decision": "sampled", "group_size": config.group_size} for row in rows]
     return check_columns(pl.DataFrame(rows, schema=COMPARISONS), COMPARISONS, "judge comparisons")
 

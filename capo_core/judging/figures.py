@@ -37,7 +37,7 @@ import polars as pl
 from capo_core.judging.attribution import attributed_methods
 from capo_core.judging.groups import HUMAN, HUMAN_OTHER, HUMAN_SHUFFLED
 from capo_core.judging.intervals import NOT_MEASURED, Cells, Estimate, mean_over_annotators
-from capo_core.judging.judged_groups import CONDITIONS, JudgedGroup, collect_cells, partition_groups, read_groups
+from capo_core.judging.judged_groups import JudgedGroup, collect_cells, iterate_parts
 from capo_core.judging.pairwise import list_pairs
 from capo_core.seeding import derive_seed
 from schemas.frames import METRICS, check_columns
@@ -126,14 +126,10 @@ def summarise_verdicts(
         seed=derive_seed(config.seed, "judge bootstrap"),
     )
     scope = _Scope(annotators, confidence, average)
-    groups = partition_groups(read_groups(verdicts))
     rows = []
-    for judge in sorted({key[0] for key in groups}):
-        for protocol in config.protocols:
-            for condition in (CONDITIONS[normalisation] for normalisation in config.normalisations):
-                own = groups.get((judge, protocol, condition), [])
-                parts = _list_parts(protocol, own, condition, config, len(seeds))
-                rows += _tabulate(judge, parts, condition, config.group_size, scope)
+    for judge, protocol, condition, groups in iterate_parts(verdicts, config):
+        parts = _list_parts(protocol, groups, condition, config, len(seeds))
+        rows += _tabulate(judge, parts, condition, config.group_size, scope)
     by = ["classifier", "method", "condition", "metric", "annotator_id"]
     return check_columns(pl.DataFrame(rows, schema=METRICS).sort(by), METRICS, "judge metrics")
 

@@ -7,7 +7,7 @@ is a tie. With two orders, as pairwise and same_author have, orders that disagre
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -16,6 +16,7 @@ import polars as pl
 
 from capo_core.errors import JudgeError
 from capo_core.judging.same_author import SAME
+from schemas.judge import JudgeConfig, Protocol
 
 CONDITIONS = {"none": "raw", "surface": "surface_normalised"}
 """What figures under each normalisation are called."""
@@ -106,6 +107,17 @@ def read_groups(verdicts: pl.DataFrame) -> list[JudgedGroup]:
         groups.setdefault(key, []).append(row)
     ordered = sorted(groups.items(), key=lambda entry: tuple("" if part is None else part for part in entry[0]))
     return [_read_group(key, rows) for key, rows in ordered]
+
+
+def iterate_parts(
+    verdicts: pl.DataFrame, config: JudgeConfig
+) -> Iterator[tuple[str, Protocol, str, list[JudgedGroup]]]:
+    """Yield every judge, protocol and condition with its groups: judges sorted, the rest as configured."""
+    parts = partition_groups(read_groups(verdicts))
+    for judge in sorted({key[0] for key in parts}):
+        for protocol in config.protocols:
+            for condition in (CONDITIONS[normalisation] for normalisation in config.normalisations):
+                yield judge, protocol, condition, parts.get((judge, protocol, condition), [])
 
 
 def partition_groups(groups: Sequence[JudgedGroup]) -> dict[tuple[str, str, str], list[JudgedGroup]]:

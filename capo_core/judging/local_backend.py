@@ -180,6 +180,6 @@ def _form_batches(prompts: Sequence[_Prompt], batch_size: int) -> Iterator[list[
 def _count_common(rows: Sequence[Sequence[int]]) -> int:
     """Return how many first tokens all rows share."""
     # Between the least and the greatest row in lexicographic order lie all others.
-    ordered = sorted(rows, key=tuple)
-    low, high = ordered[0], ordered[-1]
-    return next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))
+    from capo_core.layout.prefix_tree import count_shared
+
+    return count_shared(min(map(list, rows)), max(map(list, rows)))

@@ -49,14 +49,13 @@ def list_pairs(config: JudgeConfig) -> list[tuple[str, str]]:
 def _ask_about(pair: tuple[Group, Group], setting: Setting) -> list[JudgeQuestion]:
     """Return the questions about one pair of groups, in both orders."""
     references = setting.references[pair[0].index][pair[0].annotator_id]
+    groups = tuple(setting.normalise(group.explanations) for group in pair)
+    methods = (pair[0].method, pair[1].method)
     questions = []
-    for order, shown in enumerate((pair, pair[::-1])):
-        groups = [setting.normalise(group.explanations) for group in shown]
-        messages = render_pairwise(groups, references, setting.task, setting.config.seed)
-        candidates = tuple(group.method for group in shown)
-        compared_with = pair[1].method
+    for order, step in enumerate((1, -1)):
+        messages = render_pairwise(groups[::step], references, setting.task, setting.config.seed)
         questions.append(
-            make_question("pairwise", pair[0], candidates, order, setting.normalisation, messages, compared_with)
+            make_question("pairwise", pair[0], methods[::step], order, setting.normalisation, messages, methods[1])
         )
     return questions
 

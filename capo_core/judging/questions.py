@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from string import Template, ascii_uppercase
 
@@ -124,6 +125,7 @@ def make_question(
     )
 
 
+@cache
 def read_prompt(protocol: Protocol) -> str:
     """Return a protocol's prompt file."""
     return files("capo_core.judging").joinpath(f"{PROMPT_VERSIONS[protocol]}.txt").read_text(encoding="utf-8")

@@ -36,6 +36,7 @@ from capo_core.report.examples import collect_examples, embed_json, list_methods
 from capo_core.report.formats import plural
 from capo_core.report.key_figures import choose_key_figures
 from capo_core.report.tables import Cell, Table, build_table, text_cell
+from capo_core.spreadsheet import neutralise_cell
 
 _SECTIONS = (
     ("summary", "Summary"),
@@ -226,8 +227,7 @@ def write_full_tables(data: ReportData) -> dict[str, str]:
 
 def neutralise_formulas(table: pl.DataFrame) -> pl.DataFrame:
     """Return the table with text that a spreadsheet would run as a formula behind an apostrophe."""
-    text = cs.string()
-    return table.with_columns(pl.when(text.str.contains(r"^[=+\-@\t\r]")).then("'" + text).otherwise(text).name.keep())
+    return table.with_columns(cs.string().map_elements(neutralise_cell, return_dtype=pl.String))
 
 
 def dump_configuration(data: ReportData) -> str:

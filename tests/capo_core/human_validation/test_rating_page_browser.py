@@ -10,22 +10,21 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from browser import CHROMIUM, launch_browser
 from playwright.sync_api import Browser, expect
 from rating_page_material import make_key, make_tasks
 from rating_page_visit import (
-    CHROMIUM,
     Visit,
     answer_all,
     download,
     focused,
-    launch_browser,
     read_lines,
     task_of,
     write_page,
 )
 
 from capo_core.human_validation.ratings import read_ratings
-from capo_core.human_validation.sheet import neutralise_cell, restore_cell
+from capo_core.spreadsheet import neutralise_cell, restore_cell
 
 COMMENT = '=HYPERLINK("x";"y"), «so»\nand a second line'
 
@@ -327,7 +326,11 @@ def test_seconds_are_those_the_task_was_in_view(browser: Browser, page_file: Pat
     page.clock.run_for(3000)
     page.locator("#open-instructions").click()
     page.clock.run_for(50_000)
+    # The browser reports a dialog's closing some time after the key; our listener comes after the page's own.
+    closes = "new Promise(done => document.querySelector('dialog[open]').addEventListener('close', () => done()))"
+    page.evaluate(f"() => {{ window.closing = {closes} }}")
     page.keyboard.press("Escape")
+    page.evaluate("() => window.closing")
     page.clock.run_for(1000)
     hide = "hidden => { Object.defineProperty(document, 'visibilityState', { value: hidden, configurable: true }); "
     hide += "document.dispatchEvent(new Event('visibilitychange')); }"

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from browser import CHROMIUM, launch_browser
 from playwright.sync_api import Browser, Page, expect
 from rating_page_material import make_tasks
-from rating_page_visit import CHROMIUM, Visit, answer_all, download, launch_browser, read_lines, write_page
+from rating_page_visit import Visit, answer_all, download, read_lines, write_page
 
 HOSTILE = "</script><img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
 CHECKS = (Path(__file__).parents[2] / "material" / "page_checks.js").read_text(encoding="utf-8")

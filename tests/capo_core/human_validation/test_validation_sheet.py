@@ -19,13 +19,12 @@ from capo_core.human_validation.blinding import build_validation_set, sign_task,
 from capo_core.human_validation.rater_files import write_rater_files
 from capo_core.human_validation.sheet import (
     RATING_COLUMNS,
-    neutralise_cell,
     read_consent,
     read_key,
-    restore_cell,
     write_key,
     write_sheets,
 )
+from capo_core.spreadsheet import neutralise_cell, restore_cell
 from schemas.frames import VALIDATION_KEY, VALIDATION_TASKS
 from schemas.human_validation import HumanValidationConfig
 
