@@ -22,7 +22,7 @@ from capo_core.quiet import quiet_libraries
 from capo_core.splits import assign_splits
 from capo_core.training.batch import Family, families_per_batch, gather_families, split_into_parts
 from capo_core.training.collate import EncodedCorpus, PreferenceGroup, encode_preferences
-from capo_core.training.fused_lora import fuse_lora
+from capo_core.training.fused.layers import fuse_layers
 from capo_core.training.objective import SUPERVISED, Objective, sum_losses
 from capo_core.training.reference import add_reference_logps, score_groups
 from capo_core.training.run import trainer_settings
@@ -131,7 +131,7 @@ class Adapted:
 def capo_trainer(setting: Setting, groups: list[PreferenceGroup], objective: Objective) -> Callable[[], None]:
     """Return training with capo: one adapter per annotator if the groups are one annotator's, else one for all."""
     adapted = Adapted(setting, "flex_attention" if setting.device == "cuda" else FOLDED)
-    fuse_lora(adapted.model)
+    fuse_layers(adapted.model)
     known = groups
     if objective.loss is not None:
         known = add_reference_logps(groups, score_groups(adapted.model, groups, setting.max_tokens))

@@ -16,7 +16,7 @@ SHARED = "shared"
 """Target of an adapter that serves every annotator."""
 
 
-@step("train-sft", version=2, uses_models=True)
+@step("train-sft", version=3, uses_models=True)
 def train_sft_adapter(
     step: Step,
     demonstrations: list[ArtifactRef],
@@ -32,7 +32,7 @@ def train_sft_adapter(
     return _store_adapter(step, train, {"method": "sft", "target": target, "seed": seed})
 
 
-@step("reference", version=1, uses_models=True)
+@step("reference", version=2, uses_models=True)
 def score_reference(
     step: Step,
     preferences: list[ArtifactRef],
@@ -54,7 +54,7 @@ def score_reference(
     return step.write("reference", {"data.parquet": frame}, metadata={"target": target, "seed": seed})
 
 
-@step("train-capo", version=2, uses_models=True)
+@step("train-capo", version=3, uses_models=True)
 def train_capo_adapter(
     step: Step,
     preferences: list[ArtifactRef],

@@ -142,11 +142,11 @@ def _attention(config: ModelConfig, trainer: str) -> str:
 
 def _prepare(trainable: PeftModel, trainer: str) -> PeftModel:
     """Return the model with its layers fused, where the trainer is ours."""
-    from capo_core.training.fused_lora import fuse_lora
+    from capo_core.training.fused.layers import fuse_layers
 
     _refuse_adapted_head(trainable)
     if trainer == "grouped":
-        fuse_lora(trainable)
+        fuse_layers(trainable)
     return trainable
 
 

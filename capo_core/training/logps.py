@@ -31,13 +31,19 @@ class _HeadLogProbabilities(torch.autograd.Function):
     def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         wide = torch.promote_types(hidden.dtype, torch.float32)
         rows = max(1, _LOGITS_AT_ONCE // weight.shape[0])
+        # The same memory for every chunk: new pages would take longer than what is computed in them.
+        shape = (min(rows, len(hidden)), weight.shape[0])
+        products, logits = hidden.new_empty(shape, dtype=weight.dtype), hidden.new_empty(shape, dtype=wide)
         logps, slopes = [], []
         for states, wanted in zip(hidden.split(rows), target.split(rows), strict=True):
-            logits = (states @ weight.T).to(wide)  # (rows, V)
-            total = logits.logsumexp(dim=-1)
-            logps.append(logits.gather(1, wanted[:, None])[:, 0] - total)
+            product, logit = products[: len(states)], logits[: len(states)]
+            logit.copy_(torch.mm(states, weight.T, out=product))
+            greatest = logit.amax(dim=-1, keepdim=True)
+            chosen = logit.gather(1, wanted[:, None])
+            total = logit.sub_(greatest).exp_().sum(dim=-1, keepdim=True)
+            logps.append((chosen - greatest - total.log())[:, 0])
             if ctx.needs_input_grad[0]:
-                probabilities = logits.sub_(total[:, None]).exp_().to(weight.dtype)
+                probabilities = torch.div(logit, total, out=product)
                 slopes.append(weight[wanted] - probabilities @ weight)
         ctx.save_for_backward(torch.cat(slopes) if slopes else hidden.new_zeros(0))
         return torch.cat(logps)
