@@ -69,11 +69,11 @@ def expand_arms(matrix: ExperimentMatrix, configs: Sequence[ExperimentConfig]) -
 
 def _check_names(matrix: ExperimentMatrix, configs: Sequence[ExperimentConfig]) -> None:
     corpora = [config.corpus.name for config in configs]
-    for section, known in (("overrides_by_corpus", corpora), ("overrides_by_layout", matrix.layouts)):
-        unknown = sorted(set(getattr(matrix, section)) - set(known))
+    for key, known in (("corpus", corpora), ("layout", matrix.layouts)):
+        unknown = sorted({getattr(recipe, key) for recipe in matrix.recipes} - {None, *known})
         if unknown:
-            raise ConfigError(f"{matrix.name}: {section} names {unknown}; this matrix has {sorted(set(known))}")
-    parts = (matrix.overrides, *matrix.overrides_by_corpus.values(), *matrix.overrides_by_layout.values())
+            raise ConfigError(f"{matrix.name}: recipes name {key} {unknown}; this matrix has {sorted(set(known))}")
+    parts = (matrix.overrides, *(recipe.set for recipe in matrix.recipes))
     taken = sorted(key for part in parts for key in part if _is_decided(key))
     if taken:
         raise ConfigError(
@@ -106,8 +106,7 @@ def _configure(
     }
     parts = (
         matrix.overrides,
-        matrix.overrides_by_corpus.get(config.corpus.name, {}),
-        matrix.overrides_by_layout.get(layout, {}),
+        *(recipe.set for recipe in matrix.recipes if recipe.applies_to(config.corpus.name, layout)),
         own,
     )
     overrides = [text for part in parts for text in _write_overrides(part)]

@@ -18,11 +18,28 @@ Layout = Literal["per_annotator", "shared"]
 Overrides = dict[str, JsonValue]
 
 
+class Recipe(Section):
+    """Overrides for some arms: those of a corpus, of a layout, or of one under the other."""
+
+    corpus: Slug | None = Field(default=None, description="corpus.name of the arms; null: any")
+    layout: Layout | None = Field(default=None, description="adapter.layout of the arms; null: any")
+    set: Overrides = Field(min_length=1, description="applied to the configurations of these arms")
+
+    @field_validator("set", mode="before")
+    @classmethod
+    def _flatten(cls, value: Any) -> Any:
+        return flatten_keys(value) if isinstance(value, Mapping) else value
+
+    def applies_to(self, corpus: str, layout: str) -> bool:
+        """Return whether an arm of this corpus and layout is among those meant."""
+        return self.corpus in (None, corpus) and self.layout in (None, layout)
+
+
 class ExperimentMatrix(Section):
     """What is compared. A cell is one configuration × layout × pair strategy × seed; an arm is its cells of all seeds.
 
-    Overrides are dotted keys of the configurations, as the command line's `--set` takes them, or nested sections; the
-    later of `overrides`, `overrides_by_corpus`, `overrides_by_layout` wins.
+    Overrides are dotted keys of the configurations, as the command line's `--set` takes them, or nested sections; a
+    recipe wins over `overrides`, a later recipe over an earlier one.
     """
 
     name: Slug = Field(description="names the MLflow experiment and the results table")
@@ -30,9 +47,8 @@ class ExperimentMatrix(Section):
         min_length=1, description="experiment configurations (corpus × model), relative to the matrix's own file"
     )
     overrides: Overrides = Field(default={}, description="applied to every configuration")
-    overrides_by_corpus: dict[Slug, Overrides] = Field(default={}, description="corpus.name to overrides")
-    overrides_by_layout: dict[Layout, Overrides] = Field(
-        default={}, description="layout to overrides; one adapter for all takes other learning rates than one for each"
+    recipes: tuple[Recipe, ...] = Field(
+        default=(), description="what holds for some arms; one adapter for all takes other rates than one for each"
     )
     methods: tuple[Method, ...] = Field(default=("zero_shot", "history", "profile", "sft", "capo"), min_length=1)
     layouts: tuple[Layout, ...] = Field(default=("per_annotator",), min_length=1)
@@ -51,13 +67,6 @@ class ExperimentMatrix(Section):
     @classmethod
     def _flatten(cls, value: Any) -> Any:
         return flatten_keys(value) if isinstance(value, Mapping) else value
-
-    @field_validator("overrides_by_corpus", "overrides_by_layout", mode="before")
-    @classmethod
-    def _flatten_each(cls, value: Any) -> Any:
-        if not isinstance(value, Mapping):
-            return value
-        return {name: flatten_keys(part) if isinstance(part, Mapping) else part for name, part in value.items()}
 
     @field_validator("pair_strategies", mode="before")
     @classmethod

@@ -70,14 +70,17 @@ def test_pair_strategies_make_no_arms_without_capo() -> None:
     assert len(_expand(methods=["sft"], pair_strategies=["all", "nearest", "farthest"])) == 2
 
 
-def test_layout_wins_over_corpus_and_corpus_over_all() -> None:
+def test_recipes_win_over_overrides_and_later_recipes_over_earlier_ones() -> None:
     arms = _expand(
         layouts=["per_annotator", "shared"],
         overrides={"capo": {"beta": 0.2, "learning_rate": 2e-4}, "sft.n_epochs": 5, "corpus.max_items": None},
-        overrides_by_corpus={"paraphrase": {"capo.beta": 0.3, "capo.n_epochs": 4}},
-        overrides_by_layout={"shared": {"capo": {"beta": 0.4, "learning_rate": 5e-5}}},
+        recipes=[
+            {"corpus": "paraphrase", "set": {"capo.beta": 0.3, "capo.n_epochs": 4}},
+            {"layout": "shared", "set": {"capo": {"beta": 0.4, "learning_rate": 5e-5}}},
+            {"corpus": "varierr", "layout": "shared", "set": {"capo.beta": 0.5}},
+        ],
     )
-    assert [arm.config.capo.beta for arm in arms] == [0.2, 0.4, 0.3, 0.4]
+    assert [arm.config.capo.beta for arm in arms] == [0.2, 0.5, 0.3, 0.4]
     assert [arm.config.capo.n_epochs for arm in arms] == [1, 1, 4, 4]
     assert [arm.config.capo.learning_rate for arm in arms] == [2e-4, 5e-5, 2e-4, 5e-5]
     assert {(arm.config.sft.n_epochs, arm.config.corpus.max_items) for arm in arms} == {(5, None)}
@@ -93,8 +96,9 @@ def test_sections_that_name_methods_keep_those_that_the_matrix_has() -> None:
     ("sections", "says"),
     [
         ({"overrides": {"capo.betta": 1}}, r"capo\.betta: unknown key; allowed here: .*beta"),
-        ({"overrides_by_corpus": {"snli": {"capo.beta": 1}}}, r"overrides_by_corpus names \['snli'\]"),
-        ({"overrides_by_layout": {"shared": {"capo.beta": 1}}}, r"overrides_by_layout names \['shared'\]"),
+        ({"recipes": [{"corpus": "snli", "set": {"capo.beta": 1}}]}, r"recipes name corpus \['snli'\]"),
+        ({"recipes": [{"layout": "shared", "set": {"capo.beta": 1}}]}, r"recipes name layout \['shared'\]"),
+        ({"recipes": [{"layout": "per_annotator", "set": {"seeds": [1]}}]}, r"overrides set \['seeds'\]"),
         ({"overrides": {"pairs.strategy": "all"}}, r"overrides set \['pairs\.strategy'\]"),
         ({"overrides": {"seeds": [1]}}, r"overrides set \['seeds'\]"),
     ],
@@ -146,7 +150,7 @@ def test_baselines_are_those_of_every_layout_strategy_and_training() -> None:
         VARIERR,
         layouts=["per_annotator", "shared"],
         pair_strategies=["all", "nearest"],
-        overrides_by_layout={"shared": {"capo.beta": 0.4, "evaluation.n_groups": 50}},
+        recipes=[{"layout": "shared", "set": {"capo.beta": 0.4, "evaluation.n_groups": 50}}],
     )
     parts = [split_methods(arm.config) for arm in arms]
     assert len({prompted.model_dump_json() for prompted, _ in parts if prompted}) == 1
