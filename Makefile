@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: install install-dev demo test check clean
+.PHONY: install install-dev demo up down test check clean
 
 install: $(VENV)/.installed
 
@@ -27,6 +27,12 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 
 demo: install
 	$(BIN)/capo run deployments/configs/example/nli-smollm2-135m.yaml
+
+up: install
+	$(BIN)/capo up
+
+down:
+	$(BIN)/capo down
 
 test: install-dev
 	$(BIN)/python -m pytest

@@ -37,3 +37,7 @@ class RatingsError(CapoError, ValueError):
 
 class DamagedArtifactError(CapoError, ValueError):
     """A stored artifact is missing or its bytes do not match its hash."""
+
+
+class StackError(CapoError, RuntimeError):
+    """A server, worker or deployment cannot be started, reached or stopped."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +13,7 @@ from rich.console import Console
 from capo_core.config_file import load_config
 from capo_core.errors import CapoError, ConfigError
 from capo_core.experiment_matrix import load_matrix
+from deployments.deploy import PoolType
 from deployments.environment import prepare_environment
 from schemas.config import ExperimentConfig
 
@@ -143,6 +145,56 @@ def compare(
     from flows.compare import compare as compare_runs
 
     _out.print(f"comparison: {compare_runs(run_a, run_b)}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def up(
+    home: Home = None,
+    data_dir: DataDir = None,
+    prefect_port: Annotated[int, typer.Option(help="Of the Prefect server.")] = 4200,
+    mlflow_port: Annotated[int, typer.Option(help="Of the MLflow server.")] = 5000,
+    runs_at_once: Annotated[int, typer.Option(help="Flow runs that the worker runs beside each other.")] = 2,
+) -> None:
+    """Start Prefect server, MLflow server and a worker on this machine, and deploy every flow."""
+    prepare_environment(home, data_dir)
+    from deployments.console import print_stack
+    from deployments.local_stack.stack import read_states, start_stack
+    from tasks.home import capo_home
+
+    endpoints = start_stack(capo_home(), prefect_port=prefect_port, mlflow_port=mlflow_port, runs_at_once=runs_at_once)
+    print_stack(_out, endpoints, read_states(capo_home()))
+
+
+@app.command()
+def down(home: Home = None) -> None:
+    """Stop what `capo up` started. Runs in progress are stopped too; their next run goes on from the cache."""
+    prepare_environment(home)
+    from deployments.local_stack.stack import stop_stack
+    from tasks.home import capo_home
+
+    _out.print("stopped" if stop_stack(capo_home()) else "nothing was running")
+
+
+@app.command()
+def deploy(
+    pool: Annotated[str, typer.Option(help="Work pool; created if there is none of that name.")] = "capo",
+    pool_type: Annotated[PoolType, typer.Option(help="What its workers start runs as.")] = "process",
+    image: Annotated[str | None, typer.Option(help="Container image with capo installed.")] = None,
+    model_tasks_at_once: Annotated[int, typer.Option(help="Tasks that run a model, over all runs.")] = 1,
+    home: Home = None,
+) -> None:
+    """Deploy every flow to the Prefect server in use (PREFECT_API_URL, or that of `capo up`)."""
+    prepare_environment(home)
+    from deployments.deploy import deploy_flows
+
+    deploy_flows(pool, pool_type, image=image, model_tasks_at_once=model_tasks_at_once)
+    _out.print(f"deployed to work pool {pool}", highlight=False)
+
+
+@app.command()
+def params(config: ConfigPath, overrides: Overrides = None) -> None:
+    """Print a configuration as the parameters of a deployment: prefect deployment run run/run --params "$(capo …)"."""
+    sys.stdout.write(json.dumps({"config": load_config(config, overrides or ()).model_dump(mode="json")}) + "\n")
 
 
 @app.command()

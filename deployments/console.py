@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import polars as pl
@@ -13,6 +14,7 @@ from rich.table import Table
 from capo_core.report.opinions import PROTOCOLS
 from capo_core.report.terms import CLASSIFIER_TITLES, P_VALUE_MEANINGS, P_VALUE_TITLES
 from capo_core.results import AGREEMENT, IMITATION, STYLE_DISTANCE, Figure, check_bars, split_arms
+from deployments.local_stack.stack import Endpoints
 from schemas.artifacts import ArtifactRef
 from tasks.artifact_store import ArtifactStore
 from tasks.home import capo_home
@@ -263,6 +265,17 @@ def _format_row(row: dict | None) -> str:
     return NOT_MEASURED if row is None else _format_estimate(row["value"], row["ci_low"], row["ci_high"])
 
 
+def print_stack(console: Console, endpoints: Endpoints, states: Mapping[str, str]) -> None:
+    """Print what runs, where to open it, and what to set for Prefect's and MLflow's own commands."""
+    for program, state in states.items():
+        console.print(f"{program}: [{'green' if state in ('RUNNING', 'STARTING') else 'red'}]{state.lower()}[/]")
+    console.print(f"[bold]Prefect[/bold]: {endpoints.prefect_api_url.removesuffix('/api')}", highlight=False)
+    console.print(f"[bold]MLflow[/bold]: {endpoints.mlflow_tracking_uri}", highlight=False)
+    console.print("capo's commands use these servers by themselves; for prefect and mlflow:", highlight=False)
+    for name, value in endpoints.environment.items():
+        console.print(f"    export {name}={value}", highlight=False, soft_wrap=True)
+
+
 def print_places(console: Console, name: str) -> None:
     """Print where the report and the two user interfaces are, with the commands that open them."""
     binaries = Path(sys.executable).parent
@@ -270,9 +283,9 @@ def print_places(console: Console, name: str) -> None:
     lines = []
     if report.exists():
         lines.append(("Report", str(report), "open it in a browser"))
-    lines.append(
-        ("MLflow", f"experiment {name}", f"{binaries}/mlflow ui --workers 1 --backend-store-uri {tracking_uri()}")
-    )
+    uri = tracking_uri()
+    how = uri if uri.startswith("http") else f"{binaries}/mlflow ui --workers 1 --backend-store-uri {uri}"
+    lines.append(("MLflow", f"experiment {name}", how))
     if api_url := os.environ.get("PREFECT_API_URL"):
         lines.append(("Prefect", "runs of this flow", api_url.removesuffix("/api")))
     else:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from deployments.local_stack.stack import find_endpoints
+
 _DEFAULTS = {
     # No library reports to anybody on its own.
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -26,8 +28,9 @@ _DEFAULTS = {
 def prepare_environment(home: Path | None = None, data_dir: Path | None = None) -> None:
     """Point capo, Prefect and MLflow to their folders.
 
-    Without a Prefect server of the user's own (PREFECT_API_URL, PREFECT_HOME or a profile in ~/.prefect), Prefect's
-    database and results live in capo's home too.
+    The servers that `capo up` started for capo's folder are used where the user has named none. Without a Prefect
+    server of the user's own (PREFECT_API_URL, PREFECT_HOME or a profile in ~/.prefect), Prefect's database and results
+    live in capo's home too.
 
     Args:
         home: capo's folder, overriding CAPO_HOME.
@@ -39,8 +42,14 @@ def prepare_environment(home: Path | None = None, data_dir: Path | None = None) 
         os.environ["CAPO_DATA_DIR"] = str(data_dir.expanduser().resolve())
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
+    capo_home = Path(os.environ.get("CAPO_HOME", ".capo")).expanduser().resolve()
+    endpoints = find_endpoints(capo_home)
     has_profile = (Path.home() / ".prefect" / "profiles.toml").exists()
-    if not has_profile and "PREFECT_API_URL" not in os.environ and "PREFECT_HOME" not in os.environ:
-        prefect_home = Path(os.environ.get("CAPO_HOME", ".capo")).expanduser().resolve() / "prefect"
+    is_own = not has_profile and "PREFECT_API_URL" not in os.environ
+    if (is_own or endpoints is not None) and "PREFECT_HOME" not in os.environ:
+        prefect_home = capo_home / "prefect"
         prefect_home.mkdir(parents=True, exist_ok=True)
         os.environ["PREFECT_HOME"] = str(prefect_home)
+    if endpoints is not None:
+        for name, value in endpoints.environment.items():
+            os.environ.setdefault(name, value)

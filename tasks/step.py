@@ -104,7 +104,8 @@ def step(name: str, *, version: int, uses_models: bool = False) -> Callable[[Cal
     Args:
         name: the step's name, unique among steps; part of its cache key.
         version: raise it whenever equal inputs would now give another outcome.
-        uses_models: whether library versions are part of the cache key.
+        uses_models: whether it runs a model: library versions are then part of the cache key, and of tasks tagged `gpu`
+            a server's limit lets only so many run at once.
     """
 
     def decorate(body: Callable[..., Any]) -> Task[..., Any]:
@@ -128,6 +129,7 @@ def step(name: str, *, version: int, uses_models: bool = False) -> Callable[[Cal
         return task(
             name=name,
             task_run_name=_name_task_run,
+            tags=["gpu"] if uses_models else None,
             cache_policy=policy.configure(isolation_level=IsolationLevel.SERIALIZABLE, lock_manager=_LOCKS),
             persist_result=True,
             result_serializer=ReferenceSerializer(),

@@ -1,0 +1,173 @@
+"""The local stack as a user meets it: up, a deployed run, a refused parameter, a killed server, down."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from capo_core.errors import StackError
+from deployments.local_stack.stack import Endpoints, find_endpoints, read_states, start_stack, stop_stack
+
+ROOT = Path(__file__).parent.parent.parent
+EXAMPLE = "deployments/configs/example/nli-smollm2-135m.yaml"
+OURS = ("PREFECT_API_URL", "PREFECT_HOME", "MLFLOW_TRACKING_URI", "CAPO_HOME")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as a user would, who has set none of our variables."""
+    inherited = {name: value for name, value in os.environ.items() if name not in OURS}
+    return subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=ROOT, env=inherited | environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("stack") / "a home"
+
+
+@pytest.fixture(scope="module")
+def endpoints(home: Path) -> Iterator[Endpoints]:
+    ports = ["--prefect-port", str(_free_port()), "--mlflow-port", str(_free_port())]
+    done = _run("deployments.cli", "up", "--home", str(home), *ports)
+    try:
+        assert done.returncode == 0, done.stderr
+        assert "worker: running" in done.stdout or "worker: starting" in done.stdout
+        found = find_endpoints(home)
+        assert found is not None
+        yield found
+    finally:
+        stop_stack(home)
+    assert find_endpoints(home) is None
+    assert not [p for p in psutil.process_iter() if _folder_of(p) == str(home / "stack")]
+    shutil.rmtree(home)
+
+
+def _folder_of(process: psutil.Process) -> str | None:
+    try:
+        return process.environ().get("CAPO_STACK_FOLDER")
+    except psutil.Error:
+        return None
+
+
+def test_a_deployed_flow_runs_and_both_servers_know_it(home: Path, endpoints: Endpoints) -> None:
+    parameters = _run("deployments.cli", "params", EXAMPLE, "--set", "splits.seed=7").stdout
+    command = ("prefect", "deployment", "run", "ingest/ingest", "--params", parameters, "--watch")
+    done = _run(*command, PREFECT_HOME=str(home / "prefect"), **endpoints.environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (run,) = httpx.post(f"{endpoints.prefect_api_url}/flow_runs/filter", json={}, timeout=30).json()
+    assert (run["state_type"], run["parameters"]["config"]["splits"]["seed"]) == ("COMPLETED", 7)
+    found = httpx.post(
+        f"{endpoints.mlflow_tracking_uri}/api/2.0/mlflow/runs/search", json={"experiment_ids": ["1"]}, timeout=30
+    ).json()
+    assert {r["info"]["run_name"] for r in found["runs"]} == {
+        "ingest",
+        "split",
+        f"ingest {run['parameters']['config']['name']}",
+    }
+    # capo's own commands use the same servers, and with them the same cache.
+    again = _run("deployments.cli", "ingest", EXAMPLE, "--set", "splits.seed=7", "--home", str(home))
+    assert again.returncode == 0, again.stderr
+    assert again.stderr.count("Cached(type=COMPLETED)") == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        ("capo.betta", 0.2, "Additional properties are not allowed ('betta' was unexpected)"),
+        ("capo.beta", -1, "-1 is less than or equal to the minimum of 0"),
+    ],
+)
+def test_a_bad_parameter_is_refused_at_submission(
+    path: str, value: float, says: str, home: Path, endpoints: Endpoints
+) -> None:
+    parameters = json.loads(_run("deployments.cli", "params", EXAMPLE).stdout)
+    section, key = path.split(".")
+    parameters["config"][section][key] = value
+    command = ("prefect", "deployment", "run", "run/run", "--params", json.dumps(parameters))
+    done = _run(*command, PREFECT_HOME=str(home / "prefect"), **endpoints.environment)
+    assert done.returncode == 1
+    assert says in " ".join((done.stdout + done.stderr).split())
+
+
+def test_tasks_that_run_a_model_are_limited_and_the_servers_are_on_loopback_alone(
+    home: Path, endpoints: Endpoints
+) -> None:
+    limits = httpx.post(f"{endpoints.prefect_api_url}/concurrency_limits/filter", json={}, timeout=30).json()
+    assert [(limit["tag"], limit["concurrency_limit"]) for limit in limits] == [("gpu", 1)]
+    ours = [p for p in psutil.process_iter() if _folder_of(p) == str(home / "stack")]
+    listening = [c.laddr.ip for p in ours for c in p.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+    assert len(listening) >= 2
+    assert set(listening) == {"127.0.0.1"}
+
+
+def test_up_on_a_running_stack_leaves_it_running(home: Path, endpoints: Endpoints) -> None:
+    before = read_states(home)
+    done = _run("deployments.cli", "up", "--home", str(home))
+    assert done.returncode == 0, done.stderr
+    assert read_states(home).keys() == before.keys()
+    assert find_endpoints(home) == endpoints
+
+
+def test_a_crashed_worker_comes_back(home: Path, endpoints: Endpoints) -> None:
+    (first,) = _workers(home)
+    first.kill()
+    deadline = time.monotonic() + 60
+    while not (found := _workers(home)) or found == [first] or read_states(home)["worker"] != "RUNNING":
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+
+
+def _workers(home: Path) -> list[psutil.Process]:
+    ours = [p for p in psutil.process_iter() if _folder_of(p) == str(home / "stack")]
+    return [p for p in ours if p.is_running() and {"worker", "start"} <= set(p.cmdline())]
+
+
+def test_what_outlives_a_killed_supervisor_is_ended(tmp_path: Path) -> None:
+    folder = tmp_path / "stack"
+    orphan = subprocess.Popen(["sleep", "600"], env={**os.environ, "CAPO_STACK_FOLDER": str(folder)})
+    other = subprocess.Popen(["sleep", "600"])
+    try:
+        assert stop_stack(tmp_path)
+        assert orphan.poll() is not None
+        assert other.poll() is None
+        assert not stop_stack(tmp_path)
+    finally:
+        for process in (orphan, other):
+            process.kill()
+
+
+def test_a_taken_port_is_named_with_what_to_do(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(StackError, match=rf"MLflow: port {port} of 127\.0\.0\.1 is taken .*--mlflow-port"):
+            start_stack(tmp_path, prefect_port=_free_port(), mlflow_port=port)
+    assert not (tmp_path / "stack").exists()
+
+
+def test_containers_need_an_image_and_no_stack_is_no_state(tmp_path: Path) -> None:
+    done = _run("deployments.cli", "deploy", "--pool-type", "docker", "--home", str(tmp_path))
+    assert done.returncode == 1
+    assert "--image" in done.stderr
+    with pytest.raises(StackError, match="capo up"):
+        read_states(tmp_path)
