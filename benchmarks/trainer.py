@@ -59,6 +59,7 @@ def main() -> None:
     parser.add_argument("--max-tokens", type=int, default=2048, help="token budget of a pass, of every contestant")
     parser.add_argument("--checkpointing", action="store_true", help="gradient checkpointing, for all contestants")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--parts", nargs="+", default=["capo", "sft", "memory"], choices=["capo", "sft", "memory"])
     parser.add_argument("--quick", action="store_true", help="8 items, 2 rounds, CAPO only")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -73,11 +74,13 @@ def main() -> None:
     print(describe_machine())
     print(f"{setting.model}, {setting.dtype}, {setting.corpus}, LoRA r = 16 on all linear layers, AdamW")
     n_rounds = 2 if arguments.quick else arguments.rounds
-    ratio = compare_capo(setting, n_rounds)
-    if not arguments.quick:
+    parts = ["capo"] if arguments.quick else arguments.parts
+    if "sft" in parts:
         compare_supervised(setting, n_rounds)
+    if "memory" in parts:
         compare_memory(setting)
-    print(f"capo/trl {ratio:.2f}")
+    if "capo" in parts:
+        print(f"capo/trl {compare_capo(setting, n_rounds):.2f}")
 
 
 def compare_capo(setting: Setting, n_rounds: int) -> float:

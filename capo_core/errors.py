@@ -41,3 +41,7 @@ class DamagedArtifactError(CapoError, ValueError):
 
 class StackError(CapoError, RuntimeError):
     """A server, worker or deployment cannot be started, reached or stopped."""
+
+
+class RegistryError(CapoError, ValueError):
+    """A registered model or version is missing or not what it says it is."""

@@ -16,6 +16,7 @@ from capo_core.experiment_matrix import load_matrix
 from deployments.deploy import PoolType
 from deployments.environment import prepare_environment
 from schemas.config import ExperimentConfig
+from schemas.section import Decision
 
 app = typer.Typer(
     name="capo",
@@ -26,6 +27,8 @@ app = typer.Typer(
 )
 artifacts_app = typer.Typer(help="Look into the artifact store.", no_args_is_help=True)
 app.add_typer(artifacts_app, name="artifacts")
+models_app = typer.Typer(help="Registered adapters: list them, choose which one answers.", no_args_is_help=True)
+app.add_typer(models_app, name="models")
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
 # Into a file or a pipe, tables keep a width at which they can be read.
@@ -90,6 +93,7 @@ _add_stage("evaluate", "Hold the generations against the people.")
 _add_stage("judge", "Ask a language model whom each group of explanations reads like.")
 _add_stage("export-validation", "Write the blinded rating set for human raters.")
 _add_stage("report", "Write the report.")
+_add_stage("register", "Put every person's adapter into the model registry.")
 
 
 @app.command("import-validation")
@@ -213,6 +217,78 @@ def doctor(
     print_findings(_out, findings)
     if any(finding.status == "missing" for finding in findings):
         raise typer.Exit(EXIT_FAILED)
+
+
+_NAME_HELP = "Registered model, as `capo models ls` shows it: <corpus>.<annotator>, or <corpus>.shared"
+_REASON = typer.Option(help="Why; kept with the version.")
+
+
+@models_app.command("ls")
+def list_models(name: Annotated[str | None, typer.Argument(help=_NAME_HELP)] = None, home: Home = None) -> None:
+    """List the registered adapters and their versions."""
+    prepare_environment(home)
+    from deployments.models import print_versions
+
+    print_versions(_out, name)
+
+
+@models_app.command("promote")
+def promote_model(
+    name: Annotated[str, typer.Argument(help=_NAME_HELP)],
+    version: Annotated[str, typer.Argument(help="Number or alias of the version.")],
+    reason: Annotated[str, _REASON],
+    home: Home = None,
+) -> None:
+    """Make a version the champion: the one that answers by default."""
+    prepare_environment(home)
+    from tasks.registry import promote
+
+    champion, before = promote(name, version, reason)
+    instead = f", in place of version {before.number}" if before is not None else ""
+    _out.print(f"{name}: version {champion.number} is champion{instead}", markup=False, highlight=False)
+
+
+@models_app.command("rollback")
+def roll_back_model(
+    name: Annotated[str, typer.Argument(help=_NAME_HELP)], reason: Annotated[str, _REASON], home: Home = None
+) -> None:
+    """Make the champion before the present one champion again."""
+    prepare_environment(home)
+    from tasks.registry import roll_back
+
+    champion, before = roll_back(name, reason)
+    _out.print(
+        f"{name}: version {champion.number} is champion again, in place of version {before.number}",
+        markup=False, highlight=False,
+    )  # fmt: skip
+
+
+@app.command()
+def predict(
+    items: Annotated[
+        Path | None, typer.Argument(help="Table with item_id, text_a, text_b: CSV, JSON Lines or Parquet.")
+    ] = None,
+    corpus: Annotated[str, typer.Option(help="Corpus the adapter was trained on (corpus.name).")] = ...,
+    annotator: Annotated[str | None, typer.Option(help="In whose place. Default: all, of a shared adapter.")] = None,
+    text_a: Annotated[str | None, typer.Option(help="First text of a single item.")] = None,
+    text_b: Annotated[str | None, typer.Option(help="Second text of a single item.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write .csv, .jsonl or .parquet. Default: JSON Lines, here.")] = None,
+    version: Annotated[str, typer.Option(help="Alias or number of the version.")] = "champion",
+    decision: Annotated[Decision, typer.Option(help="How the label is decided.")] = "constrained",
+    home: Home = None,
+) -> None:
+    """Answer items as a person would, with a registered adapter."""
+    prepare_environment(home)
+    from deployments.models import answer, find_answering, read_asked, write_answers
+
+    asked = read_asked(items, text_a, text_b)
+    chosen, annotators = find_answering(corpus, annotator, version)
+    _, answers = answer(chosen, annotators, asked, decision)
+    if out is None:
+        sys.stdout.write(answers.write_ndjson())
+    else:
+        write_answers(answers, chosen, out)
+    _err.print(f"{chosen.name}, version {chosen.number}: {answers.height} answers", markup=False, highlight=False)
 
 
 @artifacts_app.command("ls")

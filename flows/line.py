@@ -16,6 +16,7 @@ from flows.plan import plan_run
 from schemas.artifacts import ArtifactRef, ModelRef, SourceFile
 from schemas.config import ExperimentConfig
 from schemas.judge import LocalJudge
+from schemas.registry import AnsweringRecipe
 from schemas.section import Method, TagPosition
 from schemas.training import EmbeddingConfig
 from tasks.analyze import analyze_agreement, analyze_convergence, analyze_stability, analyze_style
@@ -27,6 +28,7 @@ from tasks.ingest import ingest_annotations, split_corpus
 from tasks.judge import judge_method, judge_pairs, summarise_judges
 from tasks.pairs import pair_responses, select_demonstrations
 from tasks.profiles import write_value_profile
+from tasks.registry import read_figures, register_adapter
 from tasks.report import write_report
 from tasks.retention import compare_with_base, probe_base
 from tasks.sources import find_source, locate_model, secret_id, validation_secret
@@ -40,11 +42,15 @@ Reference = PrefectFuture[ArtifactRef]
 
 @dataclass
 class Line:
-    """What a run has so far: its configuration and the artifacts (or futures of them) each stage has produced."""
+    """What a run has so far: its configuration and the artifacts (or futures of them) each stage has produced.
+
+    `run_id` is that of its run in MLflow, once there is one.
+    """
 
     config: ExperimentConfig
     flow_run_id: str
     stages: tuple[str, ...]
+    run_id: str = ""
     artifacts: dict[str, ArtifactRef] = field(default_factory=dict)
     annotators: list[str] = field(default_factory=list)
     _models: dict[tuple[str, str | None], ModelRef] = field(default_factory=dict)
@@ -297,3 +303,32 @@ def report(line: Line) -> None:
         kept.get("ratings"),
     )  # fmt: skip
     line.keep("report", page)
+
+
+def register(line: Line) -> None:
+    """Put every target's adapter of the last method trained, of the first seed, into the model registry."""
+    config = line.config
+    method = next((name for name in ("capo", "sft") if line.all_of(f"adapters/{name}")), None)
+    if method is None:
+        return
+    seed, evaluation = config.seeds[0], line.artifacts["evaluation"]
+    futures = []
+    for target in line.targets:
+        recipe = AnsweringRecipe(
+            corpus=config.corpus.name,
+            target=target,
+            annotators=tuple(line.annotators if line.is_shared else [target]),
+            method=method,
+            seed=seed,
+            task=config.task,
+            model=config.model,
+            fingerprint=line.base().fingerprint,
+            tag=line.tag,
+            generation=config.generation.narrow(method),
+            adapter=line.artifacts[f"adapters/{method}/{target}/{seed}"],
+            corpus_version=line.artifacts["corpus"],
+            evaluation=evaluation,
+        )
+        futures.append(register_adapter.submit(recipe, line.run_id, read_figures(evaluation, method, target)))
+    for future in futures:
+        future.result()

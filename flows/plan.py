@@ -66,6 +66,7 @@ def plan_run(flow_run_id: str, config: ExperimentConfig, corpus: Mapping[str, An
         "export": {"export-validation": (1, 1)},
         "import_validation": {"import-validation": (1, 1)},
         "report": {"report": (1, 5)},
+        "register": {},
     }
     chosen = {step: cost for stage in stages for step, cost in steps[stage].items()}
     run_progress(flow_run_id).plan(

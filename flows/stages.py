@@ -38,20 +38,21 @@ def _run(config: ExperimentConfig, name: str, *parts: Callable[[Line], None]) ->
     flow_run_id, settings = str(flow_run.id), config.model_dump(mode="json")
     line = Line(config, flow_run_id, tuple(part.__name__ for part in parts))
     with tracking.tracked_flow(config.name, f"{name} {config.name}", flow_run_id, settings, line.artifacts) as run_id:
+        line.run_id = run_id
         for part in parts:
             part(line)
-        _publish(line, run_id)
+        _publish(line)
     return {key: str(ref) for key, ref in line.artifacts.items()}
 
 
-def _publish(line: Line, run_id: str) -> None:
+def _publish(line: Line) -> None:
     """Put what people look at where they look: figures and report in MLflow, report and sheets under capo's home."""
     logger = get_run_logger()
     if "evaluation" in line.artifacts:
-        tracking.log_summary(run_id, line.artifacts["evaluation"])
+        tracking.log_summary(line.run_id, line.artifacts["evaluation"])
     if "report" in line.artifacts:
         page = publish_report(line.artifacts["report"], line.config.name)
-        tracking.log_file(run_id, page)
+        tracking.log_file(line.run_id, page)
         logger.info("report: %s", page)
     if "validation_tasks" in line.artifacts:
         folder = capo_home() / "validation" / line.config.name
@@ -129,7 +130,13 @@ def report(config: ExperimentConfig) -> References:
     return _run(config, "report", *_TO_REPORT, stages.report)
 
 
+@_stage_flow("register")
+def register(config: ExperimentConfig) -> References:
+    """Put every person's adapter into the model registry, as challenger."""
+    return _run(config, "register", *_TO_EVALUATION, stages.register)
+
+
 @_stage_flow("run")
 def run(config: ExperimentConfig) -> References:
-    """Run the whole line, from raw files to the report."""
-    return _run(config, "run", *_TO_REPORT, stages.report)
+    """Run the whole line, from raw files to the report, and register the adapters."""
+    return _run(config, "run", *_TO_REPORT, stages.report, stages.register)

@@ -99,6 +99,27 @@ class ArtifactStore:
         )
         return self._commit(folder, manifest)
 
+    def adopt(self, ref: ArtifactRef, folder: Path) -> None:
+        """Copy an artifact's folder from elsewhere into the store, unless it is there and whole.
+
+        Raises:
+            DamagedArtifactError: if the folder is not that artifact.
+        """
+        try:
+            self.verify(ref)
+        except DamagedArtifactError:
+            copy = self.root / ref.kind / f".tmp-{uuid.uuid4().hex}"
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copytree(folder, copy)
+            try:
+                manifest = self._read_manifest(ref, copy)
+                (copy / MANIFEST_NAME).unlink()
+                if _describe_files(copy) != manifest.files:
+                    raise DamagedArtifactError(f"{folder}: its files are not those of {ref}") from None
+                self._commit(copy, manifest)
+            finally:
+                shutil.rmtree(copy, ignore_errors=True)
+
     def _commit(self, folder: Path, manifest: Manifest) -> ArtifactRef:
         """Give a filled temporary folder its manifest and its final name."""
         text = canonical_json(manifest.model_dump(mode="json"))
@@ -157,24 +178,19 @@ class ArtifactStore:
                 raise DamagedArtifactError(f"artifact {folder}: file {name} does not match its sha256; it was changed")
         return manifest
 
-    def _read_manifest(self, ref: ArtifactRef) -> Manifest:
-        path = self.path(ref) / MANIFEST_NAME
+    def _read_manifest(self, ref: ArtifactRef, folder: Path | None = None) -> Manifest:
+        folder = folder or self.path(ref)
+        path = folder / MANIFEST_NAME
         try:
             content = path.read_bytes()
         except OSError as error:
-            raise DamagedArtifactError(
-                f"artifact {self.path(ref)} is missing or unreadable ({error.strerror})"
-            ) from error
+            raise DamagedArtifactError(f"artifact {folder} is missing or unreadable ({error.strerror})") from error
         if hashlib.sha256(content).hexdigest() != ref.sha256:
-            raise DamagedArtifactError(
-                f"artifact {self.path(ref)}: {MANIFEST_NAME} does not match its sha256; it was changed"
-            )
+            raise DamagedArtifactError(f"artifact {folder}: {MANIFEST_NAME} does not match its sha256; it was changed")
         try:
             return Manifest.model_validate_json(content)
         except ValidationError as error:
-            raise DamagedArtifactError(
-                f"artifact {self.path(ref)}: {MANIFEST_NAME} is not a manifest: {error}"
-            ) from error
+            raise DamagedArtifactError(f"artifact {folder}: {MANIFEST_NAME} is not a manifest: {error}") from error
 
     def read_table(self, ref: ArtifactRef, name: str | None = None) -> pl.DataFrame:
         """Return one Parquet table of a verified artifact, the main one by default."""

@@ -15,7 +15,8 @@ from capo_core.corpora.records import read_bytes, read_json_lines
 from capo_core.errors import InputFileError
 from capo_core.quality import HALF_CHARACTER, Candidate, Problem
 
-REQUIRED = ("item_id", "text_a", "text_b", "annotator_id", "label", "explanation")
+ITEM = ("item_id", "text_a", "text_b")
+REQUIRED = (*ITEM, "annotator_id", "label", "explanation")
 
 
 def read_tables(paths: list[Path]) -> tuple[list[Candidate], Counter[str]]:
@@ -27,18 +28,48 @@ def read_tables(paths: list[Path]) -> tuple[list[Candidate], Counter[str]]:
     Raises:
         InputFileError: if a file cannot be read, its suffix is unknown or it lacks required columns.
     """
-    candidates: list[Candidate] = []
-    for path in paths:
-        reader = _READERS.get(path.suffix.lower())
-        if reader is None:
-            raise InputFileError(f"{path}: suffix {path.suffix!r} is none of {', '.join(_READERS)}; convert the file")
-        candidates.extend(reader(path))
+    candidates = [candidate for path in paths for candidate in _read(path, REQUIRED)]
     readable = [candidate.source_id for candidate in candidates if candidate.problem is None]
     n_blank = sum(source_id is None or not str(source_id).strip() for source_id in readable)
     return candidates, Counter(blank_source_ids=n_blank)
 
 
-def _read_csv(path: Path) -> list[Candidate]:
+def read_items(path: Path) -> pl.DataFrame:
+    """Return the items of a table, columns item_id, text_a and text_b, in file order; other columns are left out.
+
+    Raises:
+        InputFileError: if the file cannot be read, lacks a column, or any row cannot be used; names the line.
+    """
+    rows = []
+    seen: dict[str, int] = {}
+    for row in _read(path, ITEM):
+        where = f"{path}, line {row.source_line}"
+        if row.problem is not None:
+            raise InputFileError(f"{where}: {row.problem.detail}")
+        cells = {"item_id": row.source_id, "text_a": row.text_a, "text_b": row.text_b}
+        empty = next((name for name, cell in cells.items() if cell is None or not str(cell).strip()), None)
+        if empty is not None:
+            raise InputFileError(f"{where}: {empty} is empty; fill it in, or take the row out")
+        item_id = str(row.source_id)
+        if item_id in seen:
+            raise InputFileError(
+                f"{where}: item_id {item_id!r} stands on line {seen[item_id]} already; make ids unique"
+            )
+        seen[item_id] = row.source_line
+        rows.append({name: str(cell) for name, cell in cells.items()})
+    if not rows:
+        raise InputFileError(f"{path}: there are no rows")
+    return pl.DataFrame(rows)
+
+
+def _read(path: Path, required: Sequence[str]) -> list[Candidate]:
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise InputFileError(f"{path}: suffix {path.suffix!r} is none of {', '.join(_READERS)}; convert the file")
+    return reader(path, required)
+
+
+def _read_csv(path: Path, required: Sequence[str]) -> list[Candidate]:
     """Return the rows of a CSV file; ragged ones and broken quotes are candidates with a problem."""
     # Undecodable bytes survive as half characters, so that only the rows they stand in are refused.
     text = read_bytes(path).decode("utf-8", "surrogateescape")
@@ -48,7 +79,7 @@ def _read_csv(path: Path) -> list[Candidate]:
         header = [name.strip() for name in next(row for row in reader if row)]
     except (csv.Error, StopIteration) as error:
         raise InputFileError(f"{path}: the header line cannot be read ({error}); save the file as CSV") from None
-    _require_columns(path, header)
+    _require_columns(path, header, required)
     candidates: list[Candidate] = []
     while True:
         start = reader.line_num + 1
@@ -81,12 +112,12 @@ def _csv_candidate(file: str, line: int, header: list[str], row: list[str]) -> C
     return _candidate(file, line, fields)
 
 
-def _read_json_lines(path: Path) -> list[Candidate]:
+def _read_json_lines(path: Path, required: Sequence[str]) -> list[Candidate]:
     """Return the rows of a JSON Lines file; a key that a record lacks is a missing value."""
     lines = read_json_lines(path)
     records = [line.value for line in lines if line.value is not None]
     if records:
-        _require_columns(path, list(dict.fromkeys(key for record in records for key in record)))
+        _require_columns(path, list(dict.fromkeys(key for record in records for key in record)), required)
     return [
         Candidate(path.name, line.number, record={"line": line.text}, problem=line.problem)
         if line.value is None
@@ -95,13 +126,13 @@ def _read_json_lines(path: Path) -> list[Candidate]:
     ]
 
 
-def _read_parquet(path: Path) -> list[Candidate]:
+def _read_parquet(path: Path, required: Sequence[str]) -> list[Candidate]:
     """Return the rows of a Parquet file."""
     try:
         frame = pl.read_parquet(io.BytesIO(read_bytes(path)))
     except pl.exceptions.PolarsError as error:
         raise InputFileError(f"{path}: not a readable Parquet file ({error}); export it again") from None
-    _require_columns(path, frame.columns)
+    _require_columns(path, frame.columns, required)
     return [_candidate(path.name, number, row) for number, row in enumerate(frame.iter_rows(named=True), start=1)]
 
 
@@ -113,23 +144,23 @@ def _candidate(file: str, line: int, row: dict[str, Any]) -> Candidate:
     return Candidate(file, line, source_id, **fields, metadata=metadata, record=row)
 
 
-def _require_columns(path: Path, found: Sequence[str]) -> None:
+def _require_columns(path: Path, found: Sequence[str], required: Sequence[str]) -> None:
     """Raise InputFileError if a required column is missing or a column stands twice."""
-    missing = [name for name in REQUIRED if name not in found]
+    missing = [name for name in required if name not in found]
     if missing:
         hint = ""
         if len(found) == 1 and any(separator in found[0] for separator in ";\t"):
             hint = " (the header holds ';' or tabs: columns must be separated by commas)"
         raise InputFileError(
             f"{path}: missing column(s) {', '.join(missing)}; found {', '.join(map(repr, found))}{hint}. "
-            f"Rename or add columns so that there are {', '.join(REQUIRED)}"
+            f"Rename or add columns so that there are {', '.join(required)}"
         )
     repeated = sorted(name for name, n in Counter(found).items() if n > 1)
     if repeated:
         raise InputFileError(f"{path}: column(s) {', '.join(map(repr, repeated))} stand twice; rename one of each")
 
 
-_READERS: dict[str, Callable[[Path], list[Candidate]]] = {
+_READERS: dict[str, Callable[[Path, Sequence[str]], list[Candidate]]] = {
     ".csv": _read_csv,
     ".jsonl": _read_json_lines,
     ".ndjson": _read_json_lines,

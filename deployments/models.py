@@ -1,0 +1,120 @@
+"""What the command line does with registered models: list, promote, roll back, ask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+import polars as pl
+from rich.console import Console
+from rich.table import Table
+
+from capo_core.corpora.tabular import read_items
+from capo_core.errors import InputFileError, RegistryError
+from capo_core.generation.predicting import predict
+from capo_core.models import resolve_model
+from capo_core.spreadsheet import neutralise_cell
+from schemas.registry import AnsweringRecipe
+from schemas.section import Decision
+from tasks.artifact_store import ArtifactStore
+from tasks.home import model_cache
+from tasks.registry import Version, fetch_version, find_version, list_versions, model_name
+from tasks.train import SHARED
+
+ANSWER_COLUMNS = ("item_id", "annotator_id", "label", "explanation", "parse_status")
+
+
+def print_versions(console: Console, name: str | None = None) -> None:
+    """Print every version of a registered model, or of all, with its aliases and where it came from."""
+    versions = list_versions(name)
+    if name is not None and not versions:
+        find_version(name)
+    table = Table()
+    for title in ("Model", "Version", "Aliases", "Method", "Seed", "Base model", "Adapter", "Promoted because"):
+        table.add_column(title, no_wrap=title in ("Model", "Version", "Aliases"))
+    for version in versions:
+        tags = version.tags
+        table.add_row(
+            version.name, version.number, ", ".join(version.aliases), tags["capo.method"], tags["capo.seed"],
+            tags["capo.base_model"], version.adapter.sha256[:12], tags.get("capo.promoted_because", ""),
+        )  # fmt: skip
+    console.print(table)
+
+
+def find_answering(corpus: str, annotator: str | None, wanted: str) -> tuple[Version, list[str]]:
+    """Return the version that answers for a person, of their own adapter or the shared one, and for whom it is asked.
+
+    Args:
+        corpus: its name.
+        annotator: None: all that the shared adapter answers for.
+        wanted: alias or number.
+
+    Raises:
+        RegistryError: if there is none.
+    """
+    names = {version.name for version in list_versions()}
+    own = None if annotator is None else model_name(corpus, annotator)
+    shared = model_name(corpus, SHARED)
+    if own in names:
+        return find_version(own, wanted), [annotator or ""]
+    if shared not in names:
+        there = ", ".join(sorted(names)) or "none; capo run registers them"
+        raise RegistryError(f"{own or shared}: no such registered model; there are {there}")
+    version = find_version(shared, wanted)
+    return version, [annotator] if annotator is not None else []
+
+
+def answer(
+    version: Version, annotators: Sequence[str], items: pl.DataFrame, decision: Decision
+) -> tuple[AnsweringRecipe, pl.DataFrame]:
+    """Return a version's recipe and its answers to items, columns `ANSWER_COLUMNS`.
+
+    Args:
+        version: which adapter.
+        annotators: in whose places; none: of all that it answers for.
+        items: columns item_id, text_a, text_b.
+        decision: how labels are decided.
+    """
+    recipe = fetch_version(version)
+    base = resolve_model(recipe.model.id, recipe.model.revision, cache_dir=model_cache())
+    folder = ArtifactStore().path(recipe.adapter)
+    frame = predict(items, annotators or recipe.annotators, recipe, base, folder, decision=decision)
+    return recipe, frame.select(ANSWER_COLUMNS)
+
+
+def read_asked(table: Path | None, text_a: str | None, text_b: str | None) -> pl.DataFrame:
+    """Return the items asked about: those of a table, or the one given.
+
+    Raises:
+        InputFileError: unless exactly one of the two ways is used.
+    """
+    if (table is None) == (text_a is None and text_b is None):
+        raise InputFileError("give either a table of items or --text-a and --text-b")
+    if table is not None:
+        return read_items(table)
+    if text_a is None or text_b is None:
+        raise InputFileError("--text-a and --text-b belong together")
+    return pl.DataFrame({"item_id": ["1"], "text_a": [text_a], "text_b": [text_b]})
+
+
+def write_answers(answers: pl.DataFrame, version: Version, path: Path) -> None:
+    """Write answers with the version they are of to a CSV, JSON Lines or Parquet file.
+
+    In CSV a cell that a spreadsheet would take for a formula gets an apostrophe in front.
+
+    Raises:
+        InputFileError: if the suffix is another.
+    """
+    about = {"model": version.name, "version": version.number, "answered_at": datetime.now().astimezone().isoformat()}
+    answers = answers.with_columns(**{name: pl.lit(value) for name, value in about.items()})
+    match path.suffix.lower():
+        case ".csv":
+            safe = pl.selectors.string().map_elements(neutralise_cell, return_dtype=pl.String)
+            answers.with_columns(safe).write_csv(path)
+        case ".jsonl":
+            answers.write_ndjson(path)
+        case ".parquet":
+            answers.write_parquet(path)
+        case other:
+            raise InputFileError(f"{path}: suffix {other!r} is none of .csv, .jsonl, .parquet")
