@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import polars as pl
+from polars import selectors as cs
+
 _FORMULA_OPENINGS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
@@ -17,3 +20,8 @@ def neutralise_cell(text: str) -> str:
 def restore_cell(text: str) -> str:
     """Return the text of which `neutralise_cell` made `text`; an apostrophe that it cannot have put there stays."""
     return text[1:] if text.startswith("'") and text[1:].startswith(("'", *_FORMULA_OPENINGS)) else text
+
+
+def neutralise_formulas(table: pl.DataFrame) -> pl.DataFrame:
+    """Return the table with every cell of text neutralised."""
+    return table.with_columns(cs.string().map_elements(neutralise_cell, return_dtype=pl.String))

@@ -283,7 +283,7 @@ def predict(
 
     asked = read_asked(items, text_a, text_b)
     chosen, annotators = find_answering(corpus, annotator, version)
-    _, answers = answer(chosen, annotators, asked, decision)
+    answers = answer(chosen, annotators, asked, decision)
     if out is None:
         sys.stdout.write(answers.write_ndjson())
     else:

@@ -15,8 +15,6 @@ from capo_core.errors import StackError
 
 PoolType = Literal["process", "docker", "kubernetes"]
 LOCAL_POOL = "capo"
-GPU = "gpu"
-"""Tag of tasks that run a model, and of the deployments with such tasks."""
 
 _FILE = Path(__file__).parent / "prefect.yaml"
 
@@ -37,6 +35,8 @@ def deploy_flows(
         StackError: if the image is missing, the pool is of another type, or Prefect refuses a deployment.
     """
     from prefect.client.orchestration import get_client
+
+    from tasks.step import GPU
 
     if pool_type != "process" and not image:
         raise StackError(f"a pool of type {pool_type} runs containers: name one in which capo is installed (--image)")

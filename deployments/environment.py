@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from deployments.local_stack.stack import find_endpoints
+from tasks.home import capo_home
 
 _DEFAULTS = {
     # No library reports to anybody on its own.
@@ -42,12 +43,11 @@ def prepare_environment(home: Path | None = None, data_dir: Path | None = None) 
         os.environ["CAPO_DATA_DIR"] = str(data_dir.expanduser().resolve())
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
-    capo_home = Path(os.environ.get("CAPO_HOME", ".capo")).expanduser().resolve()
-    endpoints = find_endpoints(capo_home)
+    endpoints = find_endpoints(capo_home())
     has_profile = (Path.home() / ".prefect" / "profiles.toml").exists()
     is_own = not has_profile and "PREFECT_API_URL" not in os.environ
     if (is_own or endpoints is not None) and "PREFECT_HOME" not in os.environ:
-        prefect_home = capo_home / "prefect"
+        prefect_home = capo_home() / "prefect"
         prefect_home.mkdir(parents=True, exist_ok=True)
         os.environ["PREFECT_HOME"] = str(prefect_home)
     if endpoints is not None:

@@ -14,8 +14,7 @@ from capo_core.corpora.tabular import read_items
 from capo_core.errors import InputFileError, RegistryError
 from capo_core.generation.predicting import predict
 from capo_core.models import resolve_model
-from capo_core.spreadsheet import neutralise_cell
-from schemas.registry import AnsweringRecipe
+from capo_core.spreadsheet import neutralise_formulas
 from schemas.section import Decision
 from tasks.artifact_store import ArtifactStore
 from tasks.home import model_cache
@@ -65,10 +64,8 @@ def find_answering(corpus: str, annotator: str | None, wanted: str) -> tuple[Ver
     return version, [annotator] if annotator is not None else []
 
 
-def answer(
-    version: Version, annotators: Sequence[str], items: pl.DataFrame, decision: Decision
-) -> tuple[AnsweringRecipe, pl.DataFrame]:
-    """Return a version's recipe and its answers to items, columns `ANSWER_COLUMNS`.
+def answer(version: Version, annotators: Sequence[str], items: pl.DataFrame, decision: Decision) -> pl.DataFrame:
+    """Return a version's answers to items, columns `ANSWER_COLUMNS`.
 
     Args:
         version: which adapter.
@@ -80,7 +77,7 @@ def answer(
     base = resolve_model(recipe.model.id, recipe.model.revision, cache_dir=model_cache())
     folder = ArtifactStore().path(recipe.adapter)
     frame = predict(items, annotators or recipe.annotators, recipe, base, folder, decision=decision)
-    return recipe, frame.select(ANSWER_COLUMNS)
+    return frame.select(ANSWER_COLUMNS)
 
 
 def read_asked(table: Path | None, text_a: str | None, text_b: str | None) -> pl.DataFrame:
@@ -110,8 +107,7 @@ def write_answers(answers: pl.DataFrame, version: Version, path: Path) -> None:
     answers = answers.with_columns(**{name: pl.lit(value) for name, value in about.items()})
     match path.suffix.lower():
         case ".csv":
-            safe = pl.selectors.string().map_elements(neutralise_cell, return_dtype=pl.String)
-            answers.with_columns(safe).write_csv(path)
+            neutralise_formulas(answers).write_csv(path)
         case ".jsonl":
             answers.write_ndjson(path)
         case ".parquet":

@@ -108,12 +108,10 @@ class ArtifactStore:
         try:
             self.verify(ref)
         except DamagedArtifactError:
+            manifest = self._read_manifest(ref, folder)
             copy = self.root / ref.kind / f".tmp-{uuid.uuid4().hex}"
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copytree(folder, copy)
             try:
-                manifest = self._read_manifest(ref, copy)
-                (copy / MANIFEST_NAME).unlink()
+                shutil.copytree(folder, copy, ignore=shutil.ignore_patterns(MANIFEST_NAME))
                 if _describe_files(copy) != manifest.files:
                     raise DamagedArtifactError(f"{folder}: its files are not those of {ref}") from None
                 self._commit(copy, manifest)

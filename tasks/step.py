@@ -37,6 +37,9 @@ from tasks.caching import ContentPolicy, FlockLockManager, ReferenceSerializer, 
 from tasks.memory import give_memory_back
 from tasks.progress import StepProgress, format_seconds, run_progress
 
+GPU = "gpu"
+"""Tag of tasks that run a model; a server's limit on it lets only so many run at once."""
+
 _LOCKS = FlockLockManager()
 _LABEL_FIELDS = ("method", "annotator_id", "target", "seed")
 
@@ -104,8 +107,7 @@ def step(name: str, *, version: int, uses_models: bool = False) -> Callable[[Cal
     Args:
         name: the step's name, unique among steps; part of its cache key.
         version: raise it whenever equal inputs would now give another outcome.
-        uses_models: whether it runs a model: library versions are then part of the cache key, and of tasks tagged `gpu`
-            a server's limit lets only so many run at once.
+        uses_models: whether it runs a model: library versions are then part of the cache key, and it is tagged `GPU`.
     """
 
     def decorate(body: Callable[..., Any]) -> Task[..., Any]:
@@ -129,7 +131,7 @@ def step(name: str, *, version: int, uses_models: bool = False) -> Callable[[Cal
         return task(
             name=name,
             task_run_name=_name_task_run,
-            tags=["gpu"] if uses_models else None,
+            tags=[GPU] if uses_models else None,
             cache_policy=policy.configure(isolation_level=IsolationLevel.SERIALIZABLE, lock_manager=_LOCKS),
             persist_result=True,
             result_serializer=ReferenceSerializer(),

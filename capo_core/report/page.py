@@ -6,8 +6,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import polars as pl
-import polars.selectors as cs
 import yaml
 
 from capo_core.quality import count_explanations_in_train
@@ -36,7 +34,7 @@ from capo_core.report.examples import collect_examples, embed_json, list_methods
 from capo_core.report.formats import plural
 from capo_core.report.key_figures import choose_key_figures
 from capo_core.report.tables import Cell, Table, build_table, text_cell
-from capo_core.spreadsheet import neutralise_cell
+from capo_core.spreadsheet import neutralise_formulas
 
 _SECTIONS = (
     ("summary", "Summary"),
@@ -223,11 +221,6 @@ def write_full_tables(data: ReportData) -> dict[str, str]:
         for name, table in tables.items()
         if table is not None and not table.is_empty()
     }
-
-
-def neutralise_formulas(table: pl.DataFrame) -> pl.DataFrame:
-    """Return the table with text that a spreadsheet would run as a formula behind an apostrophe."""
-    return table.with_columns(cs.string().map_elements(neutralise_cell, return_dtype=pl.String))
 
 
 def dump_configuration(data: ReportData) -> str:

@@ -109,7 +109,7 @@ def test_promotion_and_rollback_move_the_champion_and_keep_the_reasons(second: d
 
 def test_predictions_are_those_of_the_evaluated_run(first: dict[str, str], second: dict[str, str]) -> None:
     version, annotators = find_answering("registered", "dov", "1")
-    _, answers = answer(version, annotators, _items(first["corpus"]), "constrained")
+    answers = answer(version, annotators, _items(first["corpus"]), "constrained")
     evaluated = ArtifactStore().read_table(ArtifactRef.parse(first["generations/capo/dov/13"]))
     wanted = evaluated.filter(decision="constrained").select(answers.columns)
     assert answers.sort("item_id").equals(wanted.sort("item_id"))
@@ -121,10 +121,10 @@ def test_a_shared_adapter_answers_for_each_and_for_all(overrides: list[str], pre
     items = _items(references["corpus"])
     version, nobody = find_answering("together", None, "challenger")
     assert (version.name, nobody) == ("together.shared", [])
-    _, of_all = answer(version, nobody, items, "sampled")
+    of_all = answer(version, nobody, items, "sampled")
     assert sorted(of_all["annotator_id"].unique()) == list(PEOPLE)
     version, annotators = find_answering("together", "ada", "challenger")
-    _, of_one = answer(version, annotators, items, "sampled")
+    of_one = answer(version, annotators, items, "sampled")
     assert of_one.equals(of_all.filter(annotator_id="ada"))
     with pytest.raises(RegistryError, match="eve: the adapter answers for ada, ben, chi, dov only"):
         answer(version, ["eve"], items, "sampled")

@@ -89,11 +89,10 @@ class _ReadTogether:
         return output
 
     def _compute_all(self, x: torch.Tensor) -> list[torch.Tensor]:
-        names = [layer.active_adapters[0] for layer in self._layers]
-        named = list(zip(self._layers, names, strict=True))
+        named = [(layer, layer.active_adapters[0]) for layer in self._layers]
         return adapted_linear(
             x,
-            [layer.base_layer for layer in self._layers],
+            [layer.base_layer for layer, _ in named],
             [layer.lora_A[name].weight for layer, name in named],
             [layer.lora_B[name].weight for layer, name in named],
             [layer.scaling[name] for layer, name in named],

@@ -28,7 +28,7 @@ from report_samples import (
 )
 
 from capo_core.report import render_report
-from capo_core.report.page import neutralise_formulas
+from capo_core.spreadsheet import neutralise_formulas
 from schemas.frames import METRICS
 
 STICKING_OUT = """width => [...document.querySelectorAll("main *")].filter((element) => {
