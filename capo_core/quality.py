@@ -2,7 +2,8 @@
 
 Reasons: `missing_text`, `missing_annotator`, `missing_label`, `unknown_label`, `score_not_integer`,
 `score_out_of_bounds`, `empty_explanation`, `duplicate_annotation`, `second_label`, `not_utf8` and `malformed_row`.
-Readers add what only they can see: `invalid_json`, `duplicate_key`, `misaligned_explanations`.
+Readers add what only they can see: `invalid_json`, `duplicate_key`, `misaligned_explanations`, `unclear_withdrawal`;
+so does who adds a batch to a corpus (`capo_core.batches.extending`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from scipy.sparse.csgraph import connected_components
 from capo_core.errors import CorpusError
 from capo_core.text import identity_form, text_id
 from schemas.config import NominalLabels, TaskSpec
-from schemas.frames import ANNOTATIONS, QUARANTINE, check_columns
+from schemas.frames import ANNOTATIONS, QUARANTINE, WITHDRAWALS, check_columns
 
 _INTEGER = re.compile(r"(?P<sign>[+\-−–]?)(?P<digits>[0-9]{1,18})(?:\.0+)?")
 HALF_CHARACTER = re.compile("[\ud800-\udfff]")
@@ -89,6 +90,41 @@ def check_candidates(candidates: Sequence[Candidate], task: TaskSpec) -> tuple[p
         check_columns(annotations.sort("item_id", "annotator_id", "label"), ANNOTATIONS, "annotations"),
         check_columns(quarantine, QUARANTINE, "quarantine"),
     )
+
+
+def check_withdrawals(candidates: Sequence[Candidate]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the withdrawals that name somebody and, row by row, the others.
+
+    Args:
+        candidates: rows in reading order; both texts or the source's id name an item, none of these all items.
+
+    Returns:
+        `WITHDRAWALS` and `QUARANTINE`, both in reading order.
+    """
+    accepted, quarantined = [], []
+    for candidate in candidates:
+        row = _check_withdrawal(candidate)
+        if isinstance(row, Problem):
+            quarantined.append(_quarantine_row(candidate, row))
+        else:
+            accepted.append(row)
+    return pl.DataFrame(accepted, schema=WITHDRAWALS), pl.DataFrame(quarantined, schema=QUARANTINE)
+
+
+def refuse_rows(rows: pl.DataFrame, field: str, reason: str, detail: str) -> pl.DataFrame:
+    """Return rows that were accepted, or withdrawals, as `QUARANTINE`.
+
+    Args:
+        rows: annotator_id, source_file, source_line, source_id and any other columns, which the record keeps.
+        field: which is at fault; likewise reason and detail.
+    """
+    kept = ("source_file", "source_line", "source_id", "annotator_id")
+    refused = [
+        {name: row[name] for name in kept}
+        | {"field": field, "reason": reason, "detail": detail, "record": to_json(row)}
+        for row in rows.iter_rows(named=True)
+    ]
+    return pl.DataFrame(refused, schema=QUARANTINE)
 
 
 def add_context_ids(annotations: pl.DataFrame) -> pl.DataFrame:
@@ -229,6 +265,26 @@ def _check_fields(candidate: Candidate, task: TaskSpec) -> dict[str, str] | Prob
     fields["annotator_id"] = fields["annotator_id"].strip()
     fields["item_id"] = text_id(fields["text_a"], fields["text_b"])
     return fields
+
+
+def _check_withdrawal(candidate: Candidate) -> dict[str, object] | Problem:
+    """Return a row of `WITHDRAWALS`, or why it cannot be known what is withdrawn."""
+    annotator = _as_text(candidate.annotator_id, number_allowed=True)
+    if annotator is None or is_blank(annotator):
+        return Problem("annotator_id", "missing_annotator", "a withdrawal must say whose; fill in annotator_id")
+    given = {name: _as_text(getattr(candidate, name), number_allowed=False) or "" for name in ("text_a", "text_b")}
+    source_id = (_as_text(candidate.source_id, number_allowed=True) or "").strip()
+    blank = [name for name, text in given.items() if is_blank(text)]
+    if len(blank) == 1 and not source_id:
+        detail = f"{blank[0]} is missing: name the item by both texts or by item_id, or leave all three empty to "
+        return Problem(blank[0], "missing_text", detail + "withdraw everything the annotator said")
+    return {
+        "annotator_id": annotator.strip(),
+        "item_id": None if blank else text_id(*given.values()),
+        "source_id": source_id or None,
+        "source_file": printable(candidate.source_file),
+        "source_line": candidate.source_line,
+    }
 
 
 def _check_repetition(row: dict[str, str], labels: Mapping[str, str], task: TaskSpec) -> dict[str, str] | Problem:

@@ -84,7 +84,6 @@ def _add_stage(name: str, help_text: str) -> None:
 
 
 _add_stage("run", "Run the whole line: raw file to report.")
-_add_stage("ingest", "Read raw annotations, quarantine what is wrong, split the items.")
 _add_stage("analyze", "Agreement between annotators, stability of each one's way of explaining, how both settle.")
 _add_stage("pairs", "Demonstrations and preference pairs for every annotator.")
 _add_stage("train", "SFT and CAPO adapters.")
@@ -94,6 +93,22 @@ _add_stage("judge", "Ask a language model whom each group of explanations reads 
 _add_stage("export-validation", "Write the blinded rating set for human raters.")
 _add_stage("report", "Write the report.")
 _add_stage("register", "Put every person's adapter into the model registry.")
+_add_stage("retrain", "Train whom new batches changed, evaluate, register.")
+
+
+@app.command()
+def ingest(
+    config: ConfigPath,
+    batch: Annotated[
+        Path | None, typer.Option(help="A later file: new or corrected annotations, withdrawals. Taken in once.")
+    ] = None,
+    overrides: Overrides = None,
+    home: Home = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Read raw annotations, quarantine what is wrong, split the items; take in a batch."""
+    extra = {} if batch is None else {"batch": str(batch.expanduser().resolve())}
+    _print_outcome(*_run_flow("ingest", config, overrides, home, data_dir, **extra))
 
 
 @app.command("import-validation")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from prefect import get_run_logger
 from prefect.futures import PrefectFuture
 
 from capo_core.judging.workload import PAIRS, count_questions, narrow_judge
@@ -19,12 +20,19 @@ from schemas.judge import LocalJudge
 from schemas.registry import AnsweringRecipe
 from schemas.section import Method, TagPosition
 from schemas.training import EmbeddingConfig
-from tasks.analyze import analyze_agreement, analyze_convergence, analyze_stability, analyze_style
+from tasks.analyze import (
+    analyze_agreement,
+    analyze_convergence,
+    analyze_stability,
+    analyze_style,
+    read_needed_annotations,
+)
 from tasks.artifact_store import ArtifactStore
+from tasks.corpus_history import append_batch, find_new_source, read_history
 from tasks.evaluate import evaluate_methods
 from tasks.generate import generate_method
 from tasks.human_validation import export_validation, find_ratings, import_ratings
-from tasks.ingest import ingest_annotations, split_corpus
+from tasks.ingest import ingest_annotations, read_batch_file, split_corpus, take_batch_in
 from tasks.judge import judge_method, judge_pairs, summarise_judges
 from tasks.pairs import pair_responses, select_demonstrations
 from tasks.profiles import write_value_profile
@@ -42,9 +50,18 @@ Reference = PrefectFuture[ArtifactRef]
 
 @dataclass
 class Line:
-    """What a run has so far: its configuration and the artifacts (or futures of them) each stage has produced.
+    """What a run has so far: its configuration and the artifacts each stage has produced.
 
-    `run_id` is that of its run in MLflow, once there is one.
+    Attributes:
+        config: the experiment.
+        flow_run_id: of the flow run.
+        stages: names of the stages that the run goes through.
+        run_id: of its run in MLflow, once there is one.
+        artifacts: by name, in the order they were kept.
+        annotators: everybody in the corpus.
+        versions: the corpus's versions, the newest last.
+        n_train: training annotations of each.
+        trainable: annotators with annotations enough for an adapter.
     """
 
     config: ExperimentConfig
@@ -53,6 +70,9 @@ class Line:
     run_id: str = ""
     artifacts: dict[str, ArtifactRef] = field(default_factory=dict)
     annotators: list[str] = field(default_factory=list)
+    versions: list[ArtifactRef] = field(default_factory=list)
+    n_train: dict[str, int] = field(default_factory=dict)
+    trainable: list[str] = field(default_factory=list)
     _models: dict[tuple[str, str | None], ModelRef] = field(default_factory=dict)
 
     @property
@@ -67,17 +87,44 @@ class Line:
 
     @property
     def targets(self) -> list[str]:
-        """What is trained for: every annotator, or one shared adapter."""
-        return [SHARED] if self.is_shared else self.annotators
+        """What is trained for: every annotator with annotations enough, or one adapter that they share."""
+        return [SHARED] if self.is_shared and self.trainable else self.trainable
 
     def answering(self, method: Method) -> list[tuple[str, list[str | None]]]:
         """Return under which names a method answers, each with the annotators in whose place it does."""
         if method == "zero_shot":
             return [(NOBODY, [None])]
+        answering = self.trainable if method in ("sft", "capo") else self.shown
         if self.is_shared and method in ("sft", "capo"):
             # Together, so that an item's text is read once for all annotators.
-            return [(SHARED, [*self.annotators])]
-        return [(annotator, [annotator]) for annotator in self.annotators]
+            return [(SHARED, [*answering])] if answering else []
+        return [(annotator, [annotator]) for annotator in answering]
+
+    @property
+    def shown(self) -> list[str]:
+        """Annotators with something to show to a model in its prompt."""
+        return [name for name in self.annotators if self.n_train[name]]
+
+    def members(self, target: str) -> list[str]:
+        """Return the annotators whose responses a target's adapter is trained on."""
+        return self.trainable if target == SHARED else [target]
+
+    def history_of(self, target: str) -> list[ArtifactRef]:
+        """Return the versions of the corpus that changed a target's data, the newest last.
+
+        The newest is what the target's model is made from and asked about: a batch that does not concern an annotator
+        changes nothing that was made for that annotator.
+        """
+        described = [ArtifactStore().metadata(version) for version in self.versions]
+        if target in (SHARED, NOBODY):
+            numbers = {about["version"] for about in described}
+        else:
+            numbers = {about["changed_in"][target] for about in described if target in about["changed_in"]}
+        return [self.versions[number - 1] for number in sorted(numbers)]
+
+    def corpus_of(self, target: str) -> ArtifactRef:
+        """Return the version of the corpus that a target's model is made from."""
+        return self.history_of(target)[-1]
 
     def model(self, model_id: str, revision: str | None) -> ModelRef:
         """Return a model's location, found once per run."""
@@ -104,17 +151,60 @@ class Line:
         return [ref for name, ref in self.artifacts.items() if name.startswith(f"{prefix}/")]
 
 
-def ingest(line: Line) -> None:
-    """Read the raw files and split the corpus; from here on the annotators are known."""
+def ingest(line: Line, batch_path: str | None = None) -> None:
+    """Read the raw files and split the corpus, then take in its batches; from here on the annotators are known.
+
+    Args:
+        line: the run.
+        batch_path: a later file, taken in as the newest batch unless its content was before.
+
+    Raises:
+        CorpusError: if another run took in a batch meanwhile, or the configuration asks for an older version.
+    """
     corpus = line.config.corpus
     sources: list[SourceFile] = [find_source(path) for path in corpus.paths]
     annotators_source = find_source(corpus.annotators_path) if corpus.annotators_path else None
     annotations = ingest_annotations.submit(sources, annotators_source, corpus.format, line.config.task)
     line.keep("annotations", annotations)
-    split = split_corpus.submit(annotations, corpus.max_items, line.config.splits)
-    metadata = ArtifactStore().metadata(line.keep("corpus", split))
-    line.annotators = metadata["annotators"]
-    plan_run(line.flow_run_id, line.config, metadata, line.stages)
+    line.versions = [line.keep("corpus", split_corpus.submit(annotations, corpus.max_items, line.config.splits))]
+    for taken in read_history(corpus.name, corpus.version).batches:
+        _take_in(line, taken.batch)
+    if batch_path is not None:
+        source = find_new_source(line.config.corpus, batch_path)
+        if source is not None:
+            batch = read_batch_file.submit(source, annotators_source, corpus.format, line.config.task)
+            _take_in(line, line.keep("batch", batch))
+            append_batch(corpus.name, line.artifacts["batch"], source, version=len(line.versions))
+    metadata = ArtifactStore().metadata(line.artifacts["corpus"])
+    line.annotators, line.n_train = metadata["annotators"], metadata["n_train"]
+    line.trainable = _find_trainable(line)
+    plan_run(line.flow_run_id, line.config, metadata, line.stages, line.trainable)
+
+
+def _take_in(line: Line, batch: ArtifactRef) -> None:
+    """Make the corpus's next version."""
+    kept, version = line.artifacts, len(line.versions) + 1
+    kept["annotations"], kept["corpus"] = take_batch_in.submit(
+        kept["annotations"], kept["corpus"], batch, line.config.splits, version
+    ).result()
+    line.versions.append(kept["corpus"])
+
+
+def _find_trainable(line: Line) -> list[str]:
+    """Return the annotators with as many training annotations as an adapter asks for; name the others in the log."""
+    config = line.config
+    needed = config.batches.min_annotations
+    if needed is None:
+        convergence = analyze_convergence.submit(line.artifacts["corpus"], config.task, config.convergence)
+        needed = read_needed_annotations(line.keep("convergence", convergence))
+    found = [name for name in line.annotators if line.n_train[name] >= needed]
+    for name in line.annotators:
+        if name not in found:
+            get_run_logger().warning(
+                "%s: %d training annotations, an adapter asks for %d (batches.min_annotations): prompts only",
+                name, line.n_train[name], needed,
+            )  # fmt: skip
+    return found
 
 
 def analyze(line: Line) -> None:
@@ -133,10 +223,11 @@ def analyze(line: Line) -> None:
 
 def pair(line: Line) -> None:
     """Select demonstrations and build preference pairs for every annotator."""
-    config, corpus = line.config, line.artifacts["corpus"]
+    config = line.config
     encoder = line.encoder() if config.pairs.strategy in RANKED_STRATEGIES else None
     futures = {}
-    for annotator in line.annotators:
+    for annotator in line.trainable:
+        corpus = line.corpus_of(SHARED if line.is_shared else annotator)
         futures[f"demonstrations/{annotator}"] = select_demonstrations.submit(corpus, annotator, config.task, line.tag)
         futures[f"preferences/{annotator}"] = pair_responses.submit(
             corpus, annotator, config.task, config.pairs, line.tag, encoder
@@ -153,14 +244,10 @@ def train(line: Line) -> None:
     futures = {}
     for seed in config.seeds:
         for target in line.targets:
-            members = line.annotators if target == SHARED else [target]
-            sft = train_sft_adapter.submit(
-                [line.artifacts[f"demonstrations/{name}"] for name in members],
-                target, line.base(), config.model, config.adapter, config.sft, seed,
-            )  # fmt: skip
+            sft = _train_sft(line, target, seed)
             futures[f"adapters/sft/{target}/{seed}"] = sft
             if "capo" in config.generation.methods:
-                preferences = [line.artifacts[f"preferences/{name}"] for name in members]
+                preferences = [line.artifacts[f"preferences/{name}"] for name in line.members(target)]
                 about = (target, line.base(), config.model, config.adapter)
                 # TRL's trainer computes a reference of its own.
                 reference = (
@@ -175,21 +262,43 @@ def train(line: Line) -> None:
         line.keep(name, future)
 
 
+def _train_sft(line: Line, target: str, seed: int) -> Reference:
+    """Submit the training of a target's SFT adapter, from that of the version before on where so configured."""
+    config = line.config
+    versions = line.history_of(target) if config.batches.start == "previous" else [line.corpus_of(target)]
+    adapter: Reference | None = None
+    for corpus in versions:
+        present = ArtifactStore().metadata(corpus)["annotators"]
+        demonstrations = [
+            select_demonstrations.submit(corpus, name, config.task, line.tag)
+            for name in line.members(target)
+            if name in present
+        ]
+        adapter = train_sft_adapter.submit(
+            demonstrations, target, line.base(), config.model, config.adapter, config.sft, seed, adapter
+        )
+    assert adapter is not None  # every target has a version
+    return adapter
+
+
 def measure_retention(line: Line) -> None:
     """Measure what every adapter that was trained leaves of the base model."""
-    config, corpus = line.config, line.artifacts["corpus"]
+    config = line.config
     if not line.all_of("adapters"):
         return
     asked = (line.base(), config.model, config.task, config.generation.split, config.generation.batch_size)
-    base_probe = line.keep("base_probe", probe_base.submit(corpus, *asked))
+    # What an adapter is asked is that of its own version of the corpus, and so is what the base model is asked.
+    corpora = {target: line.corpus_of(target) for target in line.targets}
+    probes = {corpus: probe_base.submit(corpus, *asked) for corpus in corpora.values()}
     futures = {}
     for seed in config.seeds:
         for target in line.targets:
             for method in ("sft", "capo"):
                 adapter = line.artifacts.get(f"adapters/{method}/{target}/{seed}")
                 if adapter is not None:
+                    corpus = corpora[target]
                     futures[f"retention/{method}/{target}/{seed}"] = compare_with_base.submit(
-                        corpus, adapter, base_probe, method, target, *asked,
+                        corpus, adapter, probes[corpus], method, target, *asked,
                         config.evaluation.n_bootstrap, config.evaluation.confidence, seed,
                     )  # fmt: skip
     for name, future in futures.items():
@@ -203,10 +312,10 @@ def describe(line: Line) -> None:
         return
     futures = {
         f"profiles/{annotator}/{seed}": write_value_profile.submit(
-            line.artifacts["corpus"], annotator, line.base(), config.model, config.task, config.profile, seed
+            line.corpus_of(annotator), annotator, line.base(), config.model, config.task, config.profile, seed
         )
         for seed in config.seeds
-        for annotator in line.annotators
+        for annotator in line.shown
     }
     for name, future in futures.items():
         line.keep(name, future)
@@ -222,7 +331,7 @@ def generate(line: Line) -> None:
                 adapter = line.artifacts[f"adapters/{method}/{target}/{seed}"] if method in ("sft", "capo") else None
                 profile = line.artifacts[f"profiles/{target}/{seed}"] if method == "profile" else None
                 futures[f"generations/{method}/{target}/{seed}"] = generate_method.submit(
-                    line.artifacts["corpus"], adapter, profile, method, target, annotators, line.base(), config.model,
+                    line.corpus_of(target), adapter, profile, method, target, annotators, line.base(), config.model,
                     config.task, config.generation.narrow(method), line.tag, seed,
                 )  # fmt: skip
     for name, future in futures.items():
@@ -317,7 +426,7 @@ def register(line: Line) -> None:
         recipe = AnsweringRecipe(
             corpus=config.corpus.name,
             target=target,
-            annotators=tuple(line.annotators if line.is_shared else [target]),
+            annotators=tuple(line.members(target)),
             method=method,
             seed=seed,
             task=config.task,
@@ -326,7 +435,7 @@ def register(line: Line) -> None:
             tag=line.tag,
             generation=config.generation.narrow(method),
             adapter=line.artifacts[f"adapters/{method}/{target}/{seed}"],
-            corpus_version=line.artifacts["corpus"],
+            corpus_version=line.corpus_of(target),
             evaluation=evaluation,
         )
         futures.append(register_adapter.submit(recipe, line.run_id, read_figures(evaluation, method, target)))

@@ -7,7 +7,7 @@ own pace corrects them.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from capo_core.judging.workload import PAIRS, count_questions
@@ -20,7 +20,13 @@ def n_workers() -> int:
     return int(os.environ.get("CAPO_N_WORKERS", "1"))
 
 
-def plan_run(flow_run_id: str, config: ExperimentConfig, corpus: Mapping[str, Any], stages: Collection[str]) -> None:
+def plan_run(
+    flow_run_id: str,
+    config: ExperimentConfig,
+    corpus: Mapping[str, Any],
+    stages: Collection[str],
+    trainable: Sequence[str],
+) -> None:
     """Declare the steps of a run, once the corpus is known.
 
     Args:
@@ -28,24 +34,25 @@ def plan_run(flow_run_id: str, config: ExperimentConfig, corpus: Mapping[str, An
         config: the experiment.
         corpus: metadata of the corpus artifact (`annotators`, `n_items` by split).
         stages: names of the stages that this run goes through.
+        trainable: annotators with annotations enough for an adapter.
     """
     n_annotators, n_seeds = len(corpus["annotators"]), len(config.seeds)
     n_train, n_test = corpus["n_items"]["train"], corpus["n_items"][config.generation.split]
-    n_targets = 1 if config.adapter.layout == "shared" else n_annotators
+    n_targets = min(1, len(trainable)) if config.adapter.layout == "shared" else len(trainable)
     methods = config.generation.methods
     trained = {name: n_targets * n_seeds * wanted for name, wanted in _trained(methods).items()}
     n_answering = {"zero_shot": 1, "sft": n_targets, "capo": n_targets}
     n_generations = n_seeds * sum(n_answering.get(method, n_annotators) for method in methods)
-    n_responses = n_train * n_annotators / n_targets
+    n_responses = n_train * len(trainable) / max(1, n_targets)
     steps = {
-        "ingest": {"ingest": (1, 1), "split": (1, 1)},
+        "ingest": {"ingest": (1, 1), "split": (1, 1), "extend": (corpus["version"] - 1, 1)},
         "analyze": {
             "analyze-agreement": (1, 2),
             "analyze-style": (1, 2 + 0.01 * n_train * n_annotators),
             "analyze-convergence": (1, 5 + 0.01 * n_train * n_annotators),
             "analyze-stability": (1, 0.15 * n_train * n_annotators),
         },
-        "pair": {"demonstrations": (n_annotators, 0.2), "preferences": (n_annotators, 0.2)},
+        "pair": {"demonstrations": (len(trainable), 0.2), "preferences": (len(trainable), 0.2)},
         "train": {
             "train-sft": (trained["sft"], 6 + 0.15 * n_responses * config.sft.n_epochs),
             "train-capo": (trained["capo"], 8 + 0.4 * n_responses * config.capo.n_epochs),

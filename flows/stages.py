@@ -17,6 +17,7 @@ from flows.line import Line
 from flows.plan import n_workers
 from schemas.config import ExperimentConfig
 from tasks import tracking
+from tasks.corpus_history import announce_batch
 from tasks.home import capo_home
 from tasks.human_validation import copy_sheets, copy_team_notes
 from tasks.report import publish_report
@@ -67,9 +68,15 @@ _TO_REPORT = (stages.ingest, stages.analyze, *_TO_EVALUATION[1:], stages.judge, 
 
 
 @_stage_flow("ingest")
-def ingest(config: ExperimentConfig) -> References:
-    """Read raw annotations, quarantine what is wrong, and split the items."""
-    return _run(config, "ingest", stages.ingest)
+def ingest(config: ExperimentConfig, batch: str | None = None) -> References:
+    """Read raw annotations, quarantine what is wrong, and split the items; take in a later file as the next batch."""
+
+    def ingest(line: Line) -> None:
+        stages.ingest(line, batch)
+        if "batch" in line.artifacts:
+            announce_batch(config, len(line.versions), line.artifacts["corpus"])
+
+    return _run(config, "ingest", ingest)
 
 
 @_stage_flow("analyze")
@@ -134,6 +141,12 @@ def report(config: ExperimentConfig) -> References:
 def register(config: ExperimentConfig) -> References:
     """Put every person's adapter into the model registry, as challenger."""
     return _run(config, "register", *_TO_EVALUATION, stages.register)
+
+
+@_stage_flow("retrain")
+def retrain(config: ExperimentConfig) -> References:
+    """Train whom new batches changed, evaluate, and register the new adapters; all else comes from the cache."""
+    return _run(config, "retrain", *_TO_EVALUATION, stages.register)
 
 
 @_stage_flow("run")

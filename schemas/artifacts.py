@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
 ArtifactKind = Literal[
     "annotations",
+    "batch",
     "corpus",
     "agreement",
     "convergence",

@@ -97,7 +97,30 @@ class CorpusConfig(Section):
     )
     annotators_path: str | None = Field(default=None, description="annotator metadata (LeWiDi form)")
     max_items: int | None = Field(
-        default=None, ge=10, description="seeded sample of whole contexts, at most this many items"
+        default=None,
+        ge=10,
+        description="seeded sample of whole contexts, at most this many items; batches are taken in whole",
+    )
+    version: int | None = Field(
+        default=None,
+        ge=1,
+        description="1: the files above alone; n: with the first n - 1 batches; null: with all batches taken in so far",
+    )
+
+
+class BatchConfig(Section):
+    """What later batches of annotations lead to."""
+
+    min_annotations: int | None = Field(
+        default=50,
+        ge=1,
+        description="training annotations from which on a person gets an adapter; before, prompts only. null: as many "
+        "as the convergence analysis says attribution needs",
+    )
+    start: Literal["base", "previous"] = Field(
+        default="base",
+        description="whether SFT begins anew or from the person's adapter of the version before; a shared adapter "
+        "likewise",
     )
 
 
@@ -206,6 +229,7 @@ class ExperimentConfig(Section):
     name: Slug = Field(description="names the MLflow experiment")
     task: TaskSpec
     corpus: CorpusConfig
+    batches: BatchConfig = BatchConfig()
     splits: SplitConfig = SplitConfig()
     stability: StabilityConfig = StabilityConfig()
     convergence: ConvergenceConfig = ConvergenceConfig()

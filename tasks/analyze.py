@@ -6,12 +6,14 @@ import polars as pl
 
 from capo_core.agreement import agreement_table, item_labels
 from capo_core.convergence import convergence_table
+from capo_core.errors import CorpusError
 from capo_core.models import load_encoder
 from capo_core.stylometry.separability import stability_table
 from capo_core.stylometry.style_table import style_tables
 from capo_core.subjectivity import propose_subjectivity
 from schemas.artifacts import ArtifactRef, ModelRef
 from schemas.config import ConvergenceConfig, StabilityConfig, TaskSpec
+from tasks.artifact_store import ArtifactStore
 from tasks.step import Step, step
 
 
@@ -74,3 +76,17 @@ def analyze_convergence(step: Step, corpus: ArtifactRef, task: TaskSpec, config:
     for advice in fits["advice"]:
         step.logger.info("convergence: %s", advice)
     return step.write("convergence", {"data.parquet": table, "fits.parquet": fits})
+
+
+def read_needed_annotations(convergence: ArtifactRef) -> int:
+    """Return from how many items of an annotator on attribution's interval is as narrow as the configuration asks.
+
+    Raises:
+        CorpusError: if no number of items would do, as far as these data tell.
+    """
+    fits = ArtifactStore().read_table(convergence, "fits.parquet").filter(quantity="attribution_accuracy", axis="items")
+    needed = fits["n_needed"].drop_nulls().to_list()
+    if not needed:
+        advice = "; ".join(fits["advice"]) or "attribution could not be followed"
+        raise CorpusError(f"{advice}: no minimum for an adapter follows from it; state batches.min_annotations")
+    return needed[0]

@@ -26,9 +26,13 @@ def train_sft_adapter(
     adapter: AdapterConfig,
     sft: SFTConfig,
     seed: int,
+    start: ArtifactRef | None = None,
 ) -> ArtifactRef:
-    """Return the adapter fine-tuned on the target's responses."""
-    train = partial(train_sft, step.read_all(demonstrations), base, model, adapter, sft, seed=seed)
+    """Return the adapter fine-tuned on the target's responses, a fresh one or from `start` on."""
+    train = partial(
+        train_sft, step.read_all(demonstrations), base, model, adapter, sft,
+        start_dir=step.folder(start) if start else None, seed=seed,
+    )  # fmt: skip
     return _store_adapter(step, train, {"method": "sft", "target": target, "seed": seed})
 
 

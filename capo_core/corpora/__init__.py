@@ -11,10 +11,10 @@ from typing import Literal
 import polars as pl
 
 from capo_core.corpora.lewidi import read_annotators, read_lewidi
-from capo_core.corpora.tabular import read_tables
+from capo_core.corpora.tabular import read_changes, read_tables
 from capo_core.corpora.varierr import read_varierr
 from capo_core.errors import CorpusError, InputFileError
-from capo_core.quality import Candidate, check_candidates
+from capo_core.quality import Candidate, check_candidates, check_withdrawals
 from capo_core.text import text_id
 from schemas.config import TaskSpec
 
@@ -34,6 +34,23 @@ class IngestResult:
     """
 
     annotations: pl.DataFrame
+    quarantine: pl.DataFrame
+    counts: dict[str, int]
+
+
+@dataclass(frozen=True)
+class BatchContent:
+    """What became of a later file.
+
+    Attributes:
+        annotations: `ANNOTATIONS`, sorted by item_id, annotator_id, label.
+        withdrawals: `WITHDRAWALS`, in reading order.
+        quarantine: `QUARANTINE`, in reading order, refused withdrawals last.
+        counts: as of `IngestResult`, withdrawals among rows_in; rows_in = accepted + quarantined + withdrawals.
+    """
+
+    annotations: pl.DataFrame
+    withdrawals: pl.DataFrame
     quarantine: pl.DataFrame
     counts: dict[str, int]
 
@@ -59,6 +76,60 @@ def read_corpus(
         CorpusError: if no row at all is usable; summarises the reasons.
     """
     candidates, quirks = _READERS[corpus_format](list(paths))
+    result = _check(candidates, quirks, corpus_format, task, annotators_path)
+    if result.annotations.is_empty():
+        raise CorpusError(_describe_refusal(paths, result.quarantine))
+    return result
+
+
+def read_batch(
+    path: Path, corpus_format: CorpusFormat, task: TaskSpec, annotators_path: Path | None = None
+) -> BatchContent:
+    """Return what a later file says about a corpus: annotations, new or corrected, and withdrawals.
+
+    The file is a table (.csv, .parquet, or any where the corpus is one), whose column `withdrawn` takes back what its
+    rows name (an item of an annotator by its texts or its id in earlier files; everything the annotator said, where
+    they name no item), or a file in the corpus's own format, which cannot withdraw.
+
+    Args:
+        path: the file.
+        corpus_format: of the corpus.
+        task: see `read_corpus`.
+        annotators_path: see `read_corpus`.
+
+    Raises:
+        InputFileError: if the file cannot be read as a whole.
+        CorpusError: if no row at all is usable; summarises the reasons.
+    """
+    withdrawn: list[Candidate] = []
+    quirks: Counter[str] = Counter()
+    if corpus_format == "table" or path.suffix.lower() in (".csv", ".parquet"):
+        corpus_format = "table"
+        candidates, withdrawn = read_changes(path)
+    else:
+        candidates, quirks = _READERS[corpus_format]([path])
+    result = _check(candidates, quirks, corpus_format, task, annotators_path)
+    withdrawals, refused = check_withdrawals(withdrawn)
+    quarantine = pl.concat([result.quarantine, refused])
+    if result.annotations.is_empty() and withdrawals.is_empty():
+        raise CorpusError(_describe_refusal([path], quarantine))
+    counts = result.counts | {
+        "rows_in": len(candidates) + len(withdrawn),
+        "rows_quarantined": quarantine.height,
+        "withdrawals": withdrawals.height,
+        **count_reasons(quarantine),
+    }
+    return BatchContent(result.annotations, withdrawals, quarantine, counts)
+
+
+def _check(
+    candidates: list[Candidate],
+    quirks: Counter[str],
+    corpus_format: CorpusFormat,
+    task: TaskSpec,
+    annotators_path: Path | None,
+) -> IngestResult:
+    """Return what becomes of rows that were read: see `read_corpus`; there may be no usable one among them."""
     if annotators_path is not None:
         candidates, annotator_counts = _add_annotators(candidates, annotators_path)
         quirks.update(annotator_counts)
@@ -67,16 +138,14 @@ def read_corpus(
         raise AssertionError(
             f"{len(candidates)} rows in, {annotations.height} accepted, {quarantine.height} quarantined"
         )
-    if annotations.is_empty():
-        raise CorpusError(_describe_refusal(paths, quarantine))
     counts = {
         "rows_in": len(candidates),
         "rows_accepted": annotations.height,
         "rows_quarantined": quarantine.height,
-        **_count_reasons(quarantine),
+        **count_reasons(quarantine),
         **{name: quirks[name] for name in sorted(quirks)},
         **_count_identities(candidates, corpus_format),
-        **_count_surface_habits(annotations),
+        **count_surface_habits(annotations),
         "items": annotations["item_id"].n_unique(),
         "contexts": annotations["context_id"].n_unique(),
         "annotators": annotations["annotator_id"].n_unique(),
@@ -104,7 +173,7 @@ def _add_annotators(candidates: list[Candidate], path: Path) -> tuple[list[Candi
     return extended, counts
 
 
-def _count_reasons(quarantine: pl.DataFrame) -> dict[str, int]:
+def count_reasons(quarantine: pl.DataFrame) -> dict[str, int]:
     """Return the number of refused rows under `quarantined_<reason>`, by name."""
     counts = quarantine.group_by("reason").len().sort("reason")
     return {f"quarantined_{reason}": n for reason, n in counts.iter_rows()}
@@ -134,7 +203,7 @@ def _count_identities(candidates: Sequence[Candidate], corpus_format: CorpusForm
     return counts
 
 
-def _count_surface_habits(annotations: pl.DataFrame) -> dict[str, int]:
+def count_surface_habits(annotations: pl.DataFrame) -> dict[str, int]:
     """Return counts of accepted explanations whose form could give their annotator away, in all and by annotator."""
     explanation = pl.col("explanation")
     stripped = explanation.str.strip_chars()

@@ -6,6 +6,7 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from capo_core.quality import HALF_CHARACTER, Candidate, Problem
 
 ITEM = ("item_id", "text_a", "text_b")
 REQUIRED = (*ITEM, "annotator_id", "label", "explanation")
+WITHDRAWN = "withdrawn"
+
+_YES, _NO = ("yes", "true", "1"), ("", "no", "false", "0")
 
 
 def read_tables(paths: list[Path]) -> tuple[list[Candidate], Counter[str]]:
@@ -32,6 +36,31 @@ def read_tables(paths: list[Path]) -> tuple[list[Candidate], Counter[str]]:
     readable = [candidate.source_id for candidate in candidates if candidate.problem is None]
     n_blank = sum(source_id is None or not str(source_id).strip() for source_id in readable)
     return candidates, Counter(blank_source_ids=n_blank)
+
+
+def read_changes(path: Path) -> tuple[list[Candidate], list[Candidate]]:
+    """Return a table's annotations and its withdrawals, the rows whose column `withdrawn` says so, in file order.
+
+    A table of withdrawals alone needs the columns annotator_id and withdrawn only. A value of `withdrawn` that is
+    neither a yes nor a no leaves the row with the annotations, with its problem.
+
+    Raises:
+        InputFileError: as `read_tables`.
+    """
+    rows = _read(path, ("annotator_id",))
+    if not any(WITHDRAWN in row.metadata for row in rows if row.problem is None):
+        return _read(path, REQUIRED), []
+    annotations, withdrawals = [], []
+    for row in rows:
+        flag = str(row.metadata.get(WITHDRAWN) or "").strip().casefold()
+        if row.problem is None and flag in _YES:
+            withdrawals.append(row)
+        elif row.problem is None and flag not in _NO:
+            detail = f"column {WITHDRAWN!r} holds {flag!r}; write one of {', '.join(_YES)}, or leave it empty"
+            annotations.append(replace(row, problem=Problem(WITHDRAWN, "unclear_withdrawal", detail)))
+        else:
+            annotations.append(row)
+    return annotations, withdrawals
 
 
 def read_items(path: Path) -> pl.DataFrame:

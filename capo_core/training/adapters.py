@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import tempfile
@@ -75,6 +76,11 @@ def open_adapter(
     settings.base_model_name_or_path = model.path
     base = _load_frozen(model, config, trainer)
     return _prepare(PeftModel.from_pretrained(base, str(adapter_dir), config=settings, is_trainable=True), trainer)
+
+
+def hash_weights(adapter_dir: Path) -> str:
+    """Return the sha256 of an adapter's weights: what a training that goes on from them is known by."""
+    return hashlib.sha256((adapter_dir / "adapter_model.safetensors").read_bytes()).hexdigest()
 
 
 def _peft_settings(adapter: AdapterConfig) -> PeftConfig:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,7 +79,7 @@ def _train(
     preferences: pl.DataFrame, job: CAPOJob, reference: pl.DataFrame | None, progress: Progress
 ) -> TrainingResult:
     """Train in this process, alone or as one of several; the first leaves the adapter."""
-    from capo_core.training.adapters import checkpoint_activations, open_adapter
+    from capo_core.training.adapters import checkpoint_activations, hash_weights, open_adapter
     from capo_core.training.checkpoints import run_identity
     from capo_core.training.collate import encode_preferences
     from capo_core.training.log import summarise
@@ -95,7 +94,7 @@ def _train(
         method="capo",
         data=corpus.digest(),
         model=job.model.fingerprint,
-        start=hashlib.sha256((job.sft_adapter_dir / "adapter_model.safetensors").read_bytes()).hexdigest(),
+        start=hash_weights(job.sft_adapter_dir),
         settings=[job.settings.model_dump(), job.adapter.model_dump(), config.cache_identity()],
         seed=seed,
         libraries=library_versions(),

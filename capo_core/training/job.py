@@ -39,6 +39,7 @@ class SFTJob(_Job):
 
     method: Literal["sft"] = "sft"
     config: SFTConfig
+    start_dir: Path | None = None
 
 
 class CAPOJob(_Job):

@@ -27,12 +27,13 @@ def train_sft(
     adapter: AdapterConfig,
     config: SFTConfig,
     *,
+    start_dir: Path | None = None,
     seed: int,
     output_dir: Path,
     checkpoint_dir: Path | None = None,
     progress: Progress = silent,
 ) -> TrainingResult:
-    """Fine-tune a fresh LoRA adapter and return the log and counts; the adapter is left in `output_dir`.
+    """Fine-tune an adapter, fresh or begun, and return the log and counts; it is left in `output_dir`.
 
     The loss is the mean negative log-likelihood per response token, the token that ends the turn included. The
     validation split is measured before the first step and after every epoch. Where several GPUs are visible, or
@@ -44,6 +45,7 @@ def train_sft(
         model_config: dtype and device.
         adapter: LoRA settings.
         config: optimisation settings.
+        start_dir: folder of the adapter to go on with, of the same settings; None begins with a fresh one.
         seed: of the adapter's initial weights, dropout and order.
         output_dir: holds `adapter_model.safetensors`, `adapter_config.json` and `README.md` afterwards.
         checkpoint_dir: scratch folder from whose checkpoints an interrupted run goes on; the caller's to delete.
@@ -52,14 +54,14 @@ def train_sft(
     Raises:
         TrainingError: if there is nothing to train on, the loss is not finite, or the grouped layout does not hold
             for this model.
-        ModelError: if the model cannot be loaded.
+        ModelError: if the model, or the adapter to go on with, cannot be loaded.
     """
     from capo_core.training.job import SFTJob
     from capo_core.training.launch import count_gpus, count_machines, processes_to_start, train_in_processes
 
     job = SFTJob(
-        model=model, settings=model_config, adapter=adapter, config=config, seed=seed, output_dir=output_dir,
-        checkpoint_dir=checkpoint_dir,
+        model=model, settings=model_config, adapter=adapter, config=config, start_dir=start_dir, seed=seed,
+        output_dir=output_dir, checkpoint_dir=checkpoint_dir,
     )  # fmt: skip
     n_processes = processes_to_start(config, count_gpus(choose_device(model_config.device)), count_machines())
     if n_processes:
@@ -69,7 +71,14 @@ def train_sft(
 
 def _train(demonstrations: pl.DataFrame, job: SFTJob, progress: Progress) -> TrainingResult:
     """Train in this process, alone or as one of several; the first leaves the adapter."""
-    from capo_core.training.adapters import checkpoint_activations, describe_adapter, new_adapter, save_adapter
+    from capo_core.training.adapters import (
+        checkpoint_activations,
+        describe_adapter,
+        hash_weights,
+        new_adapter,
+        open_adapter,
+        save_adapter,
+    )
     from capo_core.training.checkpoints import run_identity
     from capo_core.training.collate import encode_demonstrations
     from capo_core.training.log import summarise
@@ -84,12 +93,18 @@ def _train(demonstrations: pl.DataFrame, job: SFTJob, progress: Progress) -> Tra
         method="sft",
         data=corpus.digest(),
         model=job.model.fingerprint,
+        start=hash_weights(job.start_dir) if job.start_dir else None,
         settings=[job.settings.model_dump(), job.adapter.model_dump(), config.cache_identity()],
         seed=job.seed,
         libraries=library_versions(),
     )
     with isolated_rng(job.seed), quiet_libraries(), checkpoint_folder(job.checkpoint_dir, config) as (folder, save):
-        trainable = new_adapter(job.model, job.settings, job.adapter, config.trainer)
+        about = (job.model, job.settings, job.adapter)
+        trainable = (
+            open_adapter(*about, job.start_dir, config.trainer)
+            if job.start_dir
+            else new_adapter(*about, config.trainer)
+        )
         if config.gradient_checkpointing:
             checkpoint_activations(trainable)
         device = choose_device(job.settings.device)

@@ -22,7 +22,7 @@ from schemas.frames.analysis import (
     STYLE_WORDS,
     SUBJECTIVITY,
 )
-from schemas.frames.corpus import ANNOTATIONS, CORPUS, QUARANTINE
+from schemas.frames.corpus import ANNOTATIONS, CORPUS, QUARANTINE, WITHDRAWALS
 from schemas.frames.evaluation import (
     COMPARISONS,
     CROSS_ATTRIBUTION,
@@ -47,6 +47,7 @@ from schemas.frames.training import DEMONSTRATIONS, PAIR_DROPS, PREFERENCES, REF
 
 SCHEMA_VERSIONS = {
     "annotations": 1,
+    "batch": 1,
     "corpus": 1,
     "agreement": 2,
     "convergence": 1,
@@ -71,6 +72,7 @@ SCHEMA_VERSIONS = {
 
 TABLES: dict[str, dict[str, dict]] = {
     "annotations": {"data.parquet": ANNOTATIONS, "quarantine.parquet": QUARANTINE},
+    "batch": {"data.parquet": ANNOTATIONS, "withdrawals.parquet": WITHDRAWALS, "quarantine.parquet": QUARANTINE},
     "corpus": {"data.parquet": CORPUS},
     "agreement": {"data.parquet": AGREEMENT, "items.parquet": ITEM_LABELS, "subjectivity.parquet": SUBJECTIVITY},
     "convergence": {"data.parquet": CONVERGENCE, "fits.parquet": CONVERGENCE_FITS},

@@ -29,4 +29,12 @@ QUARANTINE: dict[str, pl.DataType | type[pl.DataType]] = {
     "record": pl.String,  # the row as JSON, so that nothing is lost
 }
 
+WITHDRAWALS: dict[str, pl.DataType | type[pl.DataType]] = {
+    "annotator_id": pl.String,
+    "item_id": pl.String,  # null unless the row gave both texts
+    "source_id": pl.String,  # the item's id in earlier files; null as well: all the annotator's rows are meant
+    "source_file": pl.String,
+    "source_line": pl.Int64,
+}
+
 CORPUS = {**ANNOTATIONS, "split": pl.String}  # train | validation | test

@@ -48,7 +48,7 @@ def test_configurations_ship_for_both_corpora_and_three_models() -> None:
     ("override", "key", "allowed"),
     [
         ("capo.betta=1", "capo.betta", "batch_size, beta, "),
-        ("nope=1", "nope", "adapter, capo, convergence, corpus"),
+        ("nope=1", "nope", "adapter, batches, capo, convergence, corpus"),
         ("judge.backends=[{type: openai, foo: 1}]", "judge.backends.0.openai.foo", "base_url"),
         ("task.labels.minimum=1", "task.labels.nominal.minimum", "names, type"),
         ("capo.beta=-1", "capo.beta", "greater than 0"),
