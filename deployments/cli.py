@@ -111,6 +111,17 @@ def ingest(
     _print_outcome(*_run_flow("ingest", config, overrides, home, data_dir, **extra))
 
 
+@app.command()
+def inbox(config: ConfigPath, overrides: Overrides = None, home: Home = None, data_dir: DataDir = None) -> None:
+    """Make the folder into which later files of the corpus are dropped; what is dropped there belongs to CONFIG."""
+    experiment = load_config(config, overrides or ())
+    prepare_environment(home, data_dir)
+    from tasks.inbox import make_inbox
+
+    folder = make_inbox(experiment).folder
+    _out.print(f"drop batches of {experiment.corpus.name} into {folder}", markup=False, highlight=False, soft_wrap=True)
+
+
 @app.command("import-validation")
 def import_validation(
     config: ConfigPath,
@@ -252,13 +263,14 @@ def promote_model(
     name: Annotated[str, typer.Argument(help=_NAME_HELP)],
     version: Annotated[str, typer.Argument(help="Number or alias of the version.")],
     reason: Annotated[str, _REASON],
+    force: Annotated[bool, typer.Option("--force", help="Also a version that the promotion gate refused.")] = False,
     home: Home = None,
 ) -> None:
     """Make a version the champion: the one that answers by default."""
     prepare_environment(home)
     from tasks.registry import promote
 
-    champion, before = promote(name, version, reason)
+    champion, before = promote(name, version, reason, against_gate=force)
     instead = f", in place of version {before.number}" if before is not None else ""
     _out.print(f"{name}: version {champion.number} is champion{instead}", markup=False, highlight=False)
 

@@ -22,7 +22,7 @@ _FILE = Path(__file__).parent / "prefect.yaml"
 def deploy_flows(
     pool: str = LOCAL_POOL, pool_type: PoolType = "process", *, image: str | None = None, model_tasks_at_once: int = 1
 ) -> None:
-    """Create or update the work pool, the limit on tasks that run a model, and a deployment of every flow.
+    """Create or update the work pool, the limit on tasks that run a model, every flow's deployment, the automation.
 
     Args:
         pool: the work pool; one that exists keeps its own settings.
@@ -36,6 +36,7 @@ def deploy_flows(
     """
     from prefect.client.orchestration import get_client
 
+    from deployments.automations import automate_retraining
     from tasks.step import GPU
 
     if pool_type != "process" and not image:
@@ -54,6 +55,8 @@ def deploy_flows(
     )
     if done.returncode:
         raise StackError(f"prefect deploy failed:\n{done.stdout}{done.stderr}")
+    with get_client(sync_client=True) as client:
+        automate_retraining(client)
 
 
 def _create_pool(client: Any, name: str, pool_type: PoolType, image: str | None) -> None:

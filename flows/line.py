@@ -36,7 +36,8 @@ from tasks.ingest import ingest_annotations, read_batch_file, split_corpus, take
 from tasks.judge import judge_method, judge_pairs, summarise_judges
 from tasks.pairs import pair_responses, select_demonstrations
 from tasks.profiles import write_value_profile
-from tasks.registry import read_figures, register_adapter
+from tasks.promotion import apply_decision, decide
+from tasks.registry import Version, fetch_version, find_champion, read_figures, register_adapter
 from tasks.report import write_report
 from tasks.retention import compare_with_base, probe_base
 from tasks.sources import find_source, locate_model, secret_id, validation_secret
@@ -415,13 +416,12 @@ def report(line: Line) -> None:
 
 
 def register(line: Line) -> None:
-    """Put every target's adapter of the last method trained, of the first seed, into the model registry."""
+    """Register every target's adapter of the last method trained, of the first seed; the gate decides on champions."""
     config = line.config
     method = next((name for name in ("capo", "sft") if line.all_of(f"adapters/{name}")), None)
     if method is None:
         return
     seed, evaluation = config.seeds[0], line.artifacts["evaluation"]
-    futures = []
     for target in line.targets:
         recipe = AnsweringRecipe(
             corpus=config.corpus.name,
@@ -438,6 +438,37 @@ def register(line: Line) -> None:
             corpus_version=line.corpus_of(target),
             evaluation=evaluation,
         )
-        futures.append(register_adapter.submit(recipe, line.run_id, read_figures(evaluation, method, target)))
-    for future in futures:
-        future.result()
+        version = register_adapter.submit(recipe, line.run_id, read_figures(evaluation, method, target)).result()
+        _decide_promotion(line, version, recipe)
+
+
+def _decide_promotion(line: Line, version: Version, recipe: AnsweringRecipe) -> None:
+    """Hold a registered adapter against the champion and make it champion if the gate lets it through.
+
+    The champion is asked the challenger's held-out items with the challenger's seed. A champion that was asked
+    something else cannot be compared; then people decide.
+    """
+    config, target, method = line.config, recipe.target, recipe.method
+    champion = find_champion(version.name)
+    if champion is not None and champion.adapter == version.adapter:
+        return
+    asked, learned = None, None
+    if champion is not None:
+        before = fetch_version(champion)
+        if before.task != config.task:
+            get_run_logger().warning(
+                "%s: its champion was asked another task; compare and promote by hand", version.name
+            )
+            return
+        base = line.model(before.model.id, before.model.revision)
+        asked = generate_method.submit(
+            recipe.corpus_version, before.adapter, None, before.method, target, [*before.annotators], base,
+            before.model, config.task, recipe.generation, before.tag, recipe.seed,
+        )  # fmt: skip
+        learned = before.corpus_version
+    decision = decide.submit(
+        recipe.corpus_version, line.artifacts[f"generations/{method}/{target}/{recipe.seed}"], asked, learned,
+        recipe.evaluation, line.artifacts[f"retention/{method}/{target}/{recipe.seed}"], method, target,
+        list(recipe.annotators), config.task, config.evaluation, config.promotion,
+    )  # fmt: skip
+    apply_decision.submit(version, line.keep(f"promotion/{target}", decision)).result()

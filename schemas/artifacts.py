@@ -29,6 +29,7 @@ ArtifactKind = Literal[
     "validation_key",
     "ratings",
     "report",
+    "promotion",
 ]
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 ADAPTER_FOLDER, RECIPE_FILE = "adapter", "recipe.json"
 
 _ADAPTER_TAG, _MODEL_TAG = "capo.adapter", "capo.logged_model"
+_GATE_TAG, _GATE_REASONS_TAG, _DECISION_TAG = "capo.gate", "capo.gate_reasons", "capo.gate_decision"
+_MAX_TAG_LENGTH = 5000  # MLflow keeps that many characters
 _PREVIOUS_TAG, _REASON_TAG = "capo.previous_champion", "capo.promoted_because"
 _DESCRIPTION_FILE = "README.md"
 
@@ -223,21 +225,46 @@ def fetch_version(version: Version) -> AnsweringRecipe:
     return recipe
 
 
-def promote(name: str, wanted: str, reason: str) -> tuple[Version, Version | None]:
+def keep_decision(
+    version: Version, decision: ArtifactRef, is_promoted: bool, reasons: Sequence[tuple[str, bool]]
+) -> None:
+    """Keep with a version what the promotion gate decided about it and why."""
+    client = tracking.tracking_client()
+    told = "; ".join(("" if holds else "NOT ") + reason for reason, holds in reasons)
+    for key, value in (
+        (_GATE_TAG, "promoted" if is_promoted else "refused"),
+        (_GATE_REASONS_TAG, told[:_MAX_TAG_LENGTH]),
+        (_DECISION_TAG, str(decision)),
+    ):
+        client.set_model_version_tag(version.name, version.number, key, value)
+
+
+def find_champion(name: str) -> Version | None:
+    """Return the champion of a registered model, None where there is none."""
+    return next((version for version in list_versions(name) if CHAMPION in version.aliases), None)
+
+
+def promote(name: str, wanted: str, reason: str, *, against_gate: bool = False) -> tuple[Version, Version | None]:
     """Make a version the champion; return it and the champion before it.
 
     Args:
         name: of the registered model.
         wanted: number or alias of the version.
         reason: kept with the version.
+        against_gate: whether a version that the promotion gate refused is meant all the same.
 
     Raises:
-        RegistryError: if there is no such version or the reason is empty.
+        RegistryError: if there is no such version, the reason is empty, or the gate refused the version.
     """
     if not reason.strip():
         raise RegistryError(f"{name}: a promotion needs a reason; it is kept with the version")
     version = find_version(name, wanted)
-    before = next((v for v in list_versions(name) if CHAMPION in v.aliases), None)
+    if version.tags.get(_GATE_TAG) == "refused" and not against_gate:
+        raise RegistryError(
+            f"{name}: the gate refused version {version.number}: {version.tags[_GATE_REASONS_TAG]}. To promote it all "
+            "the same, add --force"
+        )
+    before = find_champion(name)
     if before is not None and before.number != version.number:
         tracking.tracking_client().set_model_version_tag(name, version.number, _PREVIOUS_TAG, before.number)
     return _crown(version, reason), before

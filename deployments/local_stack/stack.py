@@ -19,7 +19,7 @@ from xmlrpc.client import Fault, ServerProxy
 from capo_core.errors import StackError
 from deployments.deploy import LOCAL_POOL
 
-PROGRAMS = ("prefect-server", "mlflow", "worker")
+PROGRAMS = ("prefect-server", "mlflow", "worker", "inbox")
 START_TIMEOUT_SECONDS, STOP_TIMEOUT_SECONDS = 240, 120
 
 _CONFIGURATION = Path(__file__).parent / "supervisord.conf"
@@ -102,7 +102,8 @@ def start_stack(home: Path, *, prefect_port: int = 4200, mlflow_port: int = 5000
         for program, url in endpoints.health.items():
             _wait_for(home, program, url)
         _deploy(home, endpoints)
-        _supervisor(home).startProcess("worker")
+        for program in ("worker", "inbox"):
+            _supervisor(home).startProcess(program)
     except BaseException:
         stop_stack(home)
         raise

@@ -29,6 +29,7 @@ from schemas.frames.evaluation import (
     EXCLUSIONS,
     GENERATIONS,
     METRICS,
+    PROMOTION,
     RESULTS,
     RETENTION,
     STYLE_DISTANCES,
@@ -67,6 +68,7 @@ SCHEMA_VERSIONS = {
     "validation_key": 2,
     "ratings": 3,
     "report": 1,
+    "promotion": 1,
 }
 """Version of each artifact kind's layout; raise it when columns or meaning change."""
 
@@ -116,6 +118,7 @@ TABLES: dict[str, dict[str, dict]] = {
         "judges.parquet": METRICS,
     },
     "report": {},
+    "promotion": {"data.parquet": PROMOTION},
 }
 """Parquet files of each artifact kind and their columns; the first file is the main table."""
 

@@ -110,6 +110,17 @@ RETENTION = {
     "n": pl.Int64,
 }
 
+PROMOTION = {
+    "criterion": pl.String,  # imitation | label_agreement | retention | copying | consent
+    "value": pl.Float64,  # null = not measured, or not a number
+    "ci_low": pl.Float64,
+    "ci_high": pl.Float64,
+    "p_value": pl.Float64,
+    "n": pl.Int64,
+    "holds": pl.Boolean,
+    "reason": pl.String,  # a sentence with the figure and the bar
+}
+
 RESULTS = {
     "corpus": pl.String,
     "model": pl.String,

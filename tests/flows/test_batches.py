@@ -11,13 +11,14 @@ from prefect.events import Event
 from tiny_model import save_tiny_model
 
 from capo_core.config_file import load_config
-from capo_core.errors import CorpusError
+from capo_core.errors import CorpusError, RegistryError
 from flows import stages
 from schemas.artifacts import ArtifactRef
 from schemas.config import ExperimentConfig
 from tasks import corpus_history
 from tasks.artifact_store import ArtifactStore
 from tasks.corpus_history import BATCH_INGESTED, read_history
+from tasks.registry import find_version, list_versions, promote
 
 EXAMPLE = Path(__file__).parent.parent.parent / "deployments" / "configs" / "example" / "nli-smollm2-135m.yaml"
 SMALL = [
@@ -73,6 +74,11 @@ def test_a_batch_retrains_whom_it_changed_and_nobody_else(
 ) -> None:
     config = configure(overrides, "one-changed")
     before = stages.retrain(config)
+    for name in ("one-changed.ben", "one-changed.ada"):
+        first = find_version(name, "1")
+        assert ("champion" in first.aliases) == (first.tags["capo.gate"] == "promoted")
+        assert "the first version: " in first.tags["capo.gate_reasons"]
+        promote(name, "1", "a beginning", against_gate=True)
     train = rows_of(before["corpus"], "train")
     rows = [*correct(train[:3], "ben", "I read it again, and no."), *correct(train[:4], "eve", "Says eve.")]
     path = write_batch(tmp_path / "monday.csv", rows)
@@ -96,6 +102,17 @@ def test_a_batch_retrains_whom_it_changed_and_nobody_else(
     metrics = ArtifactStore().read_table(ArtifactRef.parse(after["evaluation"]))
     assert set(metrics.filter(pl.col("method") == "history")["annotator_id"]) >= {"ben", "eve"}
     assert "eve" not in set(metrics.filter(pl.col("method") == "capo")["annotator_id"])
+
+    assert [version.number for version in list_versions("one-changed.ada")] == ["1"]
+    champion, challenger = list_versions("one-changed.ben")
+    decision = ArtifactStore().read_table(ArtifactRef.parse(after["promotion/ben"]))
+    assert "against the champion " in decision["reason"][0]
+    assert decision["n"][0] == 3  # held-out items
+    assert challenger.tags["capo.gate_decision"] == after["promotion/ben"]
+    assert ("champion" in challenger.aliases) == bool(decision["holds"].all())
+    assert ("champion" in champion.aliases) != ("champion" in challenger.aliases)
+    with pytest.raises(RegistryError, match=r"refused version 2: .*add --force"):
+        promote("one-changed.ben", "2", "I like it")
 
     assert stages.ingest(configure(overrides, "one-changed", "corpus.version=1"))["corpus"] == before["corpus"]
     with pytest.raises(CorpusError, match=r"version 3 is asked for, the newest is 2; correct corpus\.version"):
