@@ -25,6 +25,7 @@ from tasks.analyze import (
     analyze_convergence,
     analyze_stability,
     analyze_style,
+    measure_drift,
     read_needed_annotations,
 )
 from tasks.artifact_store import ArtifactStore
@@ -220,6 +221,12 @@ def analyze(line: Line) -> None:
     }
     for name, future in futures.items():
         line.keep(name, future)
+
+
+def watch_drift(line: Line) -> None:
+    """Hold what the newest batch says against what its annotators said before."""
+    if len(line.versions) > 1 and line.versions[-1] != line.versions[-2]:
+        line.keep("drift", measure_drift.submit(*line.versions[-2:], line.config.stability))
 
 
 def pair(line: Line) -> None:

@@ -52,6 +52,7 @@ def plan_run(
             "analyze-convergence": (1, 5 + 0.01 * n_train * n_annotators),
             "analyze-stability": (1, 0.15 * n_train * n_annotators),
         },
+        "watch_drift": {"measure-drift": (int(corpus["version"] > 1), 3)},
         "pair": {"demonstrations": (len(trainable), 0.2), "preferences": (len(trainable), 0.2)},
         "train": {
             "train-sft": (trained["sft"], 6 + 0.15 * n_responses * config.sft.n_epochs),

@@ -21,6 +21,7 @@ from tasks.corpus_history import announce_batch
 from tasks.home import capo_home
 from tasks.human_validation import copy_sheets, copy_team_notes
 from tasks.report import publish_report
+from tasks.run_tables import show_tables
 
 References = dict[str, str]
 
@@ -49,6 +50,7 @@ def _run(config: ExperimentConfig, name: str, *parts: Callable[[Line], None]) ->
 def _publish(line: Line) -> None:
     """Put what people look at where they look: figures and report in MLflow, report and sheets under capo's home."""
     logger = get_run_logger()
+    show_tables(line.config.corpus.name, line.artifacts)
     if "evaluation" in line.artifacts:
         tracking.log_summary(line.run_id, line.artifacts["evaluation"])
     if "report" in line.artifacts:
@@ -145,8 +147,8 @@ def register(config: ExperimentConfig) -> References:
 
 @_stage_flow("retrain")
 def retrain(config: ExperimentConfig) -> References:
-    """Train whom new batches changed, evaluate, and register the new adapters; all else comes from the cache."""
-    return _run(config, "retrain", *_TO_EVALUATION, stages.register)
+    """Look for drift, train whom new batches changed, evaluate, register; all else comes from the cache."""
+    return _run(config, "retrain", stages.ingest, stages.watch_drift, *_TO_EVALUATION[1:], stages.register)
 
 
 @_stage_flow("run")

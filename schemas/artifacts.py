@@ -13,6 +13,7 @@ ArtifactKind = Literal[
     "corpus",
     "agreement",
     "convergence",
+    "drift",
     "stability",
     "style",
     "demonstrations",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from capo_core.agreement import agreement_table, item_labels
+from capo_core.batches.drift import ANY_FEATURE, LABELS, drift_table
 from capo_core.convergence import convergence_table
 from capo_core.errors import CorpusError
 from capo_core.models import load_encoder
@@ -66,6 +67,20 @@ def analyze_style(step: Step, corpus: ArtifactRef, config: StabilityConfig) -> A
             "examples.parquet": tables.examples,
         },
     )
+
+
+@step("measure-drift", version=1)
+def measure_drift(step: Step, before: ArtifactRef, after: ArtifactRef, config: StabilityConfig) -> ArtifactRef:
+    """Return how each annotator's new annotations differ in style and labels from the ones before."""
+    table = drift_table(step.read(before), step.read(after), n_permutations=config.n_permutations, seed=config.seed)
+    for row in table.filter(pl.col("feature").is_in([ANY_FEATURE, LABELS])).iter_rows(named=True):
+        step.logger.info(
+            "drift of %s, %s: p = %s over %d items before and %d after",
+            row["annotator_id"], row["feature"], "not measured" if row["p_value"] is None else f"{row['p_value']:.4f}",
+            row["n_before"], row["n_after"],
+        )  # fmt: skip
+        step.log_metrics({f"drift/{row['feature']}/{row['annotator_id']}": row["p_value"]})
+    return step.write("drift", {"data.parquet": table})
 
 
 @step("analyze-convergence", version=2)

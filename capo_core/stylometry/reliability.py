@@ -89,7 +89,7 @@ def reliability_table(
     np.minimum.at(firsts, encode(items), source_order)
     shuffled = _shuffled_reliabilities(features, owners, items, firsts, seed, n_shuffles)
     rows = []
-    for number, profile in enumerate(_profiles(features, owners, items)):
+    for number, profile in enumerate(annotator_profiles(features, owners, items)):
         shared = ~np.isnan(profile).all(axis=1)
         part, order = profile[shared], firsts[shared]
         halves = {
@@ -121,8 +121,11 @@ def profile_reliability(differences: np.ndarray, first_halves: np.ndarray) -> fl
     return float(_correlate(*(_half_mean(half @ sums, half @ counts) for half in (weights, 1.0 - weights))).mean())
 
 
-def _profiles(features: np.ndarray, owners: np.ndarray, items: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield [I, F] differences to the others in standard deviations, annotator by annotator."""
+def annotator_profiles(features: np.ndarray, owners: np.ndarray, items: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield [I, F] differences to the others in standard deviations within items, annotator by annotator.
+
+    Both in sorted order; NaN where a feature is undefined or nobody else annotated the item.
+    """
     compared = item_differences(features, owners, items)
     deviations = compared.standard_deviations(np.ones((1, len(compared.own))))[0]
     for number in range(len(compared.annotators)):
@@ -174,7 +177,7 @@ def _shuffled_reliabilities(
     for shuffle in range(n_shuffles):
         rng = np.random.default_rng([seed, 1, shuffle])
         drawn = shuffle_within_items(owners, items, rng)
-        for number, profile in enumerate(_profiles(features, drawn, items)):
+        for number, profile in enumerate(annotator_profiles(features, drawn, items)):
             shared = ~np.isnan(profile).all(axis=1)
             part = profile[shared]
             halves = _random_halves(len(part), N_SHUFFLED_SPLITS, rng)

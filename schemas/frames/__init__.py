@@ -12,6 +12,7 @@ from schemas.frames.analysis import (
     AGREEMENT,
     CONVERGENCE,
     CONVERGENCE_FITS,
+    DRIFT,
     FEATURE_TESTS,
     ITEM_LABELS,
     RELIABILITY,
@@ -52,6 +53,7 @@ SCHEMA_VERSIONS = {
     "corpus": 1,
     "agreement": 2,
     "convergence": 1,
+    "drift": 1,
     "stability": 3,
     "style": 1,
     "demonstrations": 1,
@@ -78,6 +80,7 @@ TABLES: dict[str, dict[str, dict]] = {
     "corpus": {"data.parquet": CORPUS},
     "agreement": {"data.parquet": AGREEMENT, "items.parquet": ITEM_LABELS, "subjectivity.parquet": SUBJECTIVITY},
     "convergence": {"data.parquet": CONVERGENCE, "fits.parquet": CONVERGENCE_FITS},
+    "drift": {"data.parquet": DRIFT},
     "stability": {"data.parquet": STABILITY, "annotators.parquet": STABILITY_BY_ANNOTATOR},
     "style": {
         "data.parquet": FEATURE_TESTS,

@@ -56,6 +56,19 @@ CONVERGENCE_FITS = {
     "advice": pl.String,  # "about 120 more annotations per annotator would bring the interval under .10"
 }
 
+DRIFT = {
+    "annotator_id": pl.String,
+    "feature": pl.String,  # a style feature | any_feature | label_distribution
+    "is_item_controlled": pl.Boolean,  # whether differences to others of the same items were compared
+    "mean_before": pl.Float64,  # null for any_feature and label_distribution
+    "mean_after": pl.Float64,
+    "difference": pl.Float64,  # in standard deviations; any_feature: the largest over its deviation; labels: JSD, bits
+    "p_value": pl.Float64,
+    "p_holm": pl.Float64,  # over an annotator's features; null for any_feature and label_distribution
+    "n_before": pl.Int64,  # items
+    "n_after": pl.Int64,
+}
+
 STABILITY = {
     "reduction": pl.String,
     "normalisation": pl.String,  # none | surface
