@@ -81,8 +81,7 @@ def _compare(
     task: TaskSpec,
     config: EvaluationConfig,
 ) -> RunComparison | None:
-    answered = step.read(challenger)["item_id"].unique()
-    split = corpus.filter(pl.col("item_id").is_in(answered))["split"][0]
+    split = corpus.join(step.read(challenger), on="item_id", how="semi")["split"][0]
     # Validation items chose nothing where test is asked about, and may have where validation is.
     learned = step.read(champion_corpus).filter(pl.col("split") != split)["item_id"].unique()
     return compare_with_champion(corpus, step.read(challenger), step.read(champion), learned, task, config)

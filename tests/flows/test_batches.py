@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-import polars as pl
 import pytest
 from prefect.events import Event
 from tiny_model import save_tiny_model
@@ -99,9 +98,9 @@ def test_a_batch_retrains_whom_it_changed_and_nobody_else(
         "generations/history/ben/13", "generations/history/eve/13",
     }  # fmt: skip
     # eve has 4 training annotations, an adapter asks for 8
-    metrics = ArtifactStore().read_table(ArtifactRef.parse(after["evaluation"]))
-    assert set(metrics.filter(pl.col("method") == "history")["annotator_id"]) >= {"ben", "eve"}
-    assert "eve" not in set(metrics.filter(pl.col("method") == "capo")["annotator_id"])
+    metrics = ArtifactStore().read_table(ArtifactRef.parse(after["evaluation"])).drop_nulls("value")
+    assert "ben" in metrics.filter(method="capo")["annotator_id"]
+    assert "eve" not in metrics.filter(method="capo")["annotator_id"]
 
     assert [version.number for version in list_versions("one-changed.ada")] == ["1"]
     champion, challenger = list_versions("one-changed.ben")
