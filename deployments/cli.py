@@ -122,6 +122,28 @@ def inbox(config: ConfigPath, overrides: Overrides = None, home: Home = None, da
     _out.print(f"drop batches of {experiment.corpus.name} into {folder}", markup=False, highlight=False, soft_wrap=True)
 
 
+@app.command()
+def suggest(
+    config: ConfigPath,
+    annotator: Annotated[str, typer.Option(help="Whom the items are for; may be somebody new.")],
+    out: Annotated[Path, typer.Option(help="New folder: a table to fill in, and imports for Label Studio.")],
+    n: Annotated[int, typer.Option("-n", min=1, help="How many items.")] = 50,
+    items: Annotated[
+        Path | None, typer.Option(help="Table with item_id, text_a, text_b. Default: what the annotator left out.")
+    ] = None,
+    overrides: Overrides = None,
+    home: Home = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Rank the items that would teach most about an annotator; what comes back filled in is a batch."""
+    experiment, references = _run_flow("ingest", config, overrides, home, data_dir)
+    from deployments.suggesting import suggest as suggest_items
+    from schemas.artifacts import ArtifactRef
+
+    found = suggest_items(experiment, ArtifactRef.parse(references["corpus"]), annotator, n, items, out)
+    _out.print(f"{found.height} items for {annotator}: {out}", markup=False, highlight=False, soft_wrap=True)
+
+
 @app.command("import-validation")
 def import_validation(
     config: ConfigPath,

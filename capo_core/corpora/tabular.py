@@ -15,10 +15,13 @@ import polars as pl
 from capo_core.corpora.records import read_bytes, read_json_lines
 from capo_core.errors import InputFileError
 from capo_core.quality import HALF_CHARACTER, Candidate, Problem
+from capo_core.spreadsheet import restore_cell
 
 ITEM = ("item_id", "text_a", "text_b")
 REQUIRED = (*ITEM, "annotator_id", "label", "explanation")
 WITHDRAWN = "withdrawn"
+RANK_COLUMN = "suggestion_rank"
+"""A column of tables that `capo suggest` wrote: their texts may stand behind an apostrophe of ours."""
 
 _YES, _NO = ("yes", "true", "1"), ("", "no", "false", "0")
 
@@ -47,9 +50,10 @@ def read_changes(path: Path) -> tuple[list[Candidate], list[Candidate]]:
     Raises:
         InputFileError: as `read_tables`.
     """
-    rows = _read(path, ("annotator_id",))
+    rows = [_restore_texts(row) for row in _read(path, ())]
     if not any(WITHDRAWN in row.metadata for row in rows if row.problem is None):
-        return _read(path, REQUIRED), []
+        _read(path, REQUIRED)  # for the message where a column is missing
+        return rows, []
     annotations, withdrawals = [], []
     for row in rows:
         flag = str(row.metadata.get(WITHDRAWN) or "").strip().casefold()
@@ -61,6 +65,13 @@ def read_changes(path: Path) -> tuple[list[Candidate], list[Candidate]]:
         else:
             annotations.append(row)
     return annotations, withdrawals
+
+
+def _restore_texts(row: Candidate) -> Candidate:
+    """Return a row of a table of suggestions with its texts as they were suggested; any other row as it is."""
+    if RANK_COLUMN not in row.metadata or not (isinstance(row.text_a, str) and isinstance(row.text_b, str)):
+        return row
+    return replace(row, text_a=restore_cell(row.text_a), text_b=restore_cell(row.text_b))
 
 
 def read_items(path: Path) -> pl.DataFrame:

@@ -37,4 +37,15 @@ WITHDRAWALS: dict[str, pl.DataType | type[pl.DataType]] = {
     "source_line": pl.Int64,
 }
 
+SUGGESTIONS: dict[str, pl.DataType | type[pl.DataType]] = {
+    "rank": pl.Int64,  # 1 is asked first
+    "item_id": pl.String,
+    "text_a": pl.String,
+    "text_b": pl.String,
+    "score": pl.Float64,  # mean percentile rank of the three figures, as far as measured
+    "uncertainty": pl.Float64,  # of the annotator's model, 0 to 1; null without one
+    "disagreement": pl.Float64,  # between the annotators' models, bits; null with fewer than two
+    "novelty": pl.Float64,  # 1 - cosine to the nearest text known or ranked before
+}
+
 CORPUS = {**ANNOTATIONS, "split": pl.String}  # train | validation | test
