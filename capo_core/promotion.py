@@ -64,9 +64,10 @@ def decide_promotion(
 ) -> pl.DataFrame:
     """Return each criterion with its figure and whether it holds; the challenger is promoted if all hold.
 
-    imitation: better than the champion by the paired test of `compare_runs`; the first version has no champion and must
-    have its interval above chance. label_agreement: the interval of the difference lies above minus the margin
-    (non-inferiority). retention, copying: the challenger's own. What was not measured does not hold.
+    imitation: better than the champion by the paired test of `compare_runs`, on items enough; the first version has
+    no champion and must have its interval above chance. label_agreement: the interval of the difference lies above
+    minus the margin (non-inferiority). retention, copying: the challenger's own. What was not measured does not
+    hold.
 
     Args:
         metrics: METRICS of the challenger and of people.
@@ -132,14 +133,17 @@ def _judge_imitation(
     if comparisons is None:
         row = _find(metrics.filter(annotator_id=person), wanted, _DECISIONS, config.group_size)
         chance = 1 / n_annotators
-        holds = row is not None and row["ci_low"] > chance
+        holds = row is not None and row["ci_low"] > chance and row["n"] >= config.min_items
         told = _tell(row, "value")
-        return _row("imitation", row, holds, f"the first version: {told}, chance is {format_value(chance)}")
+        bar = f"chance is {format_value(chance)}; on {config.min_items} items or more, all of the interval above it"
+        return _row("imitation", row, holds, f"the first version: {told}, {bar}")
     row = _find(comparisons, wanted, _DECISIONS, config.group_size)
-    holds = row is not None and row["difference"] > 0 and row["p_value"] is not None and row["p_value"] <= config.alpha
+    enough = row is not None and row["n"] >= config.min_items
+    holds = enough and row["difference"] > 0 and row["p_value"] is not None and row["p_value"] <= config.alpha
     p_value = "" if row is None or row["p_value"] is None else f", p = {row['p_value']:.3g}"
     told = _tell(row, "difference") + p_value
-    return _row("imitation", row, holds, f"against the champion {told}; better at p ≤ {config.alpha:g} is asked for")
+    bar = f"better at p ≤ {config.alpha:g} on {config.min_items} items or more is asked for"
+    return _row("imitation", row, holds, f"against the champion {told}; {bar}")
 
 
 def _judge_labels(comparisons: pl.DataFrame | None, config: PromotionConfig) -> dict[str, Any]:

@@ -30,15 +30,22 @@ def print_versions(console: Console, name: str | None = None) -> None:
     if name is not None and not versions:
         find_version(name)
     table = Table()
-    for title in ("Model", "Version", "Aliases", "Method", "Seed", "Base model", "Adapter", "Promoted because"):
+    for title in ("Model", "Version", "Aliases", "Method", "Seed", "Base model", "Adapter", "Decision"):
         table.add_column(title, no_wrap=title in ("Model", "Version", "Aliases"))
     for version in versions:
         tags = version.tags
         table.add_row(
             version.name, version.number, ", ".join(version.aliases), tags["capo.method"], tags["capo.seed"],
-            tags["capo.base_model"], version.adapter.sha256[:12], tags.get("capo.promoted_because", ""),
+            tags["capo.base_model"], version.adapter.sha256[:12], describe_decision(version),
         )  # fmt: skip
     console.print(table)
+
+
+def describe_decision(version: Version) -> str:
+    """Return why a version was promoted, or what the gate refused it for; empty where nobody decided."""
+    tags = version.tags
+    refused = f"refused: {tags['capo.gate_reasons']}" if tags.get("capo.gate") == "refused" else ""
+    return tags.get("capo.promoted_because", refused)
 
 
 def find_answering(corpus: str, annotator: str | None, wanted: str) -> tuple[Version, list[str]]:

@@ -16,6 +16,11 @@ class PromotionConfig(Section):
         description="group imitation is attribution accuracy of groups of this size, surface-normalised, by letters; "
         "the largest evaluated size up to it",
     )
+    min_items: int = Field(
+        default=20,
+        ge=1,
+        description="held-out items; on fewer, intervals and tests promise nothing, and no one is moved",
+    )
     alpha: Fraction = Field(default=0.05, description="of the paired test against the champion")
     max_agreement_loss: float = Field(
         default=0.1,

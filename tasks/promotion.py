@@ -95,5 +95,5 @@ def apply_decision(version: Version, decision: ArtifactRef) -> Version:
     keep_decision(version, decision, store.metadata(decision)["is_promoted"], reasons.select("reason", "holds").rows())
     if not store.metadata(decision)["is_promoted"]:
         return version
-    champion, _ = promote(version.name, version.number, "the gate: " + "; ".join(reasons["reason"]))
+    champion, _ = promote(version.name, version.number, "the gate: " + " | ".join(reasons["reason"]))
     return champion

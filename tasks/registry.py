@@ -228,9 +228,10 @@ def fetch_version(version: Version) -> AnsweringRecipe:
 def keep_decision(
     version: Version, decision: ArtifactRef, is_promoted: bool, reasons: Sequence[tuple[str, bool]]
 ) -> None:
-    """Keep with a version what the promotion gate decided about it and why."""
+    """Keep with a version what the promotion gate decided about it, and the reasons for that."""
     client = tracking.tracking_client()
-    told = "; ".join(("" if holds else "NOT ") + reason for reason, holds in reasons)
+    failed = [reason for reason, holds in reasons if not holds]
+    told = " | ".join(failed or [reason for reason, _ in reasons])
     for key, value in (
         (_GATE_TAG, "promoted" if is_promoted else "refused"),
         (_GATE_REASONS_TAG, told[:_MAX_TAG_LENGTH]),
