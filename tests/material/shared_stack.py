@@ -23,6 +23,16 @@ def read_compose() -> dict[str, Any]:
     return yaml.safe_load((DOCKER / "compose.yaml").read_text(encoding="utf-8"))
 
 
+def read_image_environment() -> dict[str, str]:
+    """Return the variables that the image sets for whatever runs in it."""
+    (last,) = re.findall(r"^ENV (.*?[^\\])$", _dockerfile().rpartition("\nFROM ")[2], flags=re.MULTILINE | re.DOTALL)
+    return dict(re.findall(r"(\w+)=(\S+)", last))
+
+
+def _dockerfile() -> str:
+    return (DOCKER / "Dockerfile").read_text(encoding="utf-8")
+
+
 def list_secrets() -> list[str]:
     """Return the names that .env.example leaves open."""
     lines = (DOCKER / ".env.example").read_text(encoding="utf-8").splitlines()
@@ -30,7 +40,7 @@ def list_secrets() -> list[str]:
 
 
 def fill_in(text: str, values: Mapping[str, str]) -> str:
-    """Return a text with its variables replaced as Compose does: by a value, or else by the default.
+    """Return a text with its variables replaced as Compose does: by a value, or else by the default; `$$` is a dollar.
 
     Raises:
         KeyError: if a variable has neither.
@@ -40,7 +50,7 @@ def fill_in(text: str, values: Mapping[str, str]) -> str:
         name = found["name"]
         return values.get(name, found["rest"]) if found["kind"] == "-" else values[name]
 
-    return VARIABLE.sub(value, text)
+    return VARIABLE.sub(value, text).replace("$$", "$")
 
 
 def find_program(name: str) -> str | None:
