@@ -178,7 +178,7 @@ def stack(cluster: tuple[Path, dict[str, Any]], tmp_path_factory: pytest.TempPat
     """The stack without its judge, started in the order of its dependencies."""
     stack = Stack(tmp_path_factory.mktemp("shared-stack"))
     try:
-        _start_postgres(stack, *cluster)
+        _start_postgres(stack, cluster[0] / "first", cluster[1])
         stack.start("object-store")
         # Twice: each start of the stack migrates, whether or not there is anything to do.
         for _ in range(2):
@@ -197,10 +197,11 @@ def stack(cluster: tuple[Path, dict[str, Any]], tmp_path_factory: pytest.TempPat
 def _start_postgres(stack: Stack, folder: Path, owner: dict[str, Any]) -> None:
     """Do what the image does: make the cluster, start the server, run the scripts that are mounted for it."""
     assert POSTGRES is not None
-    (stack.folder / "postgres-password").write_text(SECRETS["POSTGRES_PASSWORD"], encoding="utf-8")
+    folder.mkdir()
     password = folder / "password"
-    shutil.copy(stack.folder / "postgres-password", password)
-    password.chmod(0o644)
+    password.write_text(SECRETS["POSTGRES_PASSWORD"], encoding="utf-8")
+    for path in (folder, password) if owner else ():
+        shutil.chown(path, owner["user"], owner["group"])
     initdb = [str(POSTGRES / "initdb"), f"--pgdata={folder / 'data'}", "--username=postgres", "--no-sync"]
     subprocess.run(
         [*initdb, "--auth=scram-sha-256", f"--pwfile={password}"], check=True, capture_output=True, cwd=folder, **owner
@@ -209,12 +210,17 @@ def _start_postgres(stack: Stack, folder: Path, owner: dict[str, Any]) -> None:
     options = ["-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={folder}", "-c", "fsync=off"]
     command = [str(POSTGRES / "postgres"), "-D", str(folder / "data"), "-p", str(port), *options]
     stack.watch("postgres", command, cwd=folder, **owner)
-    created = subprocess.run(
-        [str(DOCKER / "postgres" / "create-databases.sh")],
-        env=stack.environment("postgres") | {"PGHOST": "127.0.0.1", "PGPASSWORD": SECRETS["POSTGRES_PASSWORD"]},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    created = _administer(stack, [str(DOCKER / "postgres" / "create-databases.sh")])
     assert created.returncode == 0, created.stderr
+
+
+def _administer(stack: Stack, command: list[str], stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command as `docker compose exec postgres` would."""
+    environment = stack.environment("postgres") | {
+        "PGHOST": "127.0.0.1",
+        "PGPASSWORD": SECRETS["POSTGRES_PASSWORD"],
+    }
+    return subprocess.run(command, env=environment, input=stdin, capture_output=True, text=True, check=False)
 
 
 def _prefect(stack: Stack) -> str:
@@ -261,27 +267,46 @@ def test_mlflow_answers_to_its_names_only(name: str, status: int, stack: Stack) 
     assert answer.status_code == status
 
 
-def _connect(stack: Stack, role: str, database: str, password: str) -> subprocess.CompletedProcess[str]:
+def _query(stack: Stack, role: str, database: str, password: str, query: str) -> subprocess.CompletedProcess[str]:
     assert POSTGRES is not None
-    command = [
-        str(POSTGRES / "psql"),
-        "--host=127.0.0.1",
-        f"--username={role}",
-        "--dbname",
-        database,
-        "--command=SELECT 1",
-    ]
-    environment = stack.environment("postgres") | {"PGPASSWORD": password}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    command = [str(POSTGRES / "psql"), "--host=127.0.0.1", f"--username={role}", f"--dbname={database}"]
+    return subprocess.run(
+        [*command, "--tuples-only", "--no-align", f"--command={query}"],
+        env=stack.environment("postgres") | {"PGPASSWORD": password}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
 
 
 def test_each_server_reaches_its_own_database_and_no_other(stack: Stack) -> None:
     passwords = {"prefect": SECRETS["PREFECT_DB_PASSWORD"], "mlflow": SECRETS["MLFLOW_DB_PASSWORD"]}
     for role, password in passwords.items():
-        assert _connect(stack, role, role, password).returncode == 0
+        assert _query(stack, role, role, password, "SELECT 1").returncode == 0
         (other,) = set(passwords) - {role}
-        assert "permission denied" in _connect(stack, role, other, password).stderr
-        assert "password authentication failed" in _connect(stack, role, role, "guessed").stderr
+        assert "permission denied" in _query(stack, role, other, password, "SELECT 1").stderr
+        assert "password authentication failed" in _query(stack, role, role, "guessed", "SELECT 1").stderr
+
+
+def test_the_documented_dump_restores_into_a_new_stack(
+    stack: Stack, cluster: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    guide = (DOCKER / "README.md").read_text(encoding="utf-8")
+    (dump,) = re.findall(r"exec -T postgres (pg_dumpall .*) >", guide)
+    (restore,) = re.findall(r"exec -T postgres (psql .*) <", guide)
+    dumped = _administer(stack, dump.split())
+    assert dumped.returncode == 0, dumped.stderr
+    new = Stack(tmp_path)
+    try:
+        _start_postgres(new, cluster[0] / "new", cluster[1])
+        restored = _administer(new, restore.split(), stdin=dumped.stdout)
+        # The administrator who restores is there already; nothing else is in the way.
+        assert set(restored.stderr.splitlines()) <= {
+            "ERROR:  current user cannot be dropped",
+            'ERROR:  role "postgres" already exists',
+        }
+        count = ("prefect", "prefect", SECRETS["PREFECT_DB_PASSWORD"], "SELECT count(*) FROM deployment")
+        assert int(_query(new, *count).stdout) == int(_query(stack, *count).stdout) > 0
+        assert "permission denied" in _query(new, "mlflow", "prefect", SECRETS["MLFLOW_DB_PASSWORD"], "SELECT 1").stderr
+    finally:
+        new.stop()
 
 
 def test_the_object_store_asks_for_the_key(stack: Stack) -> None:
