@@ -29,9 +29,10 @@ from tasks.judge import judge_method, judge_pairs, summarise_judges
 from tasks.pairs import pair_responses, select_demonstrations
 from tasks.profiles import write_value_profile
 from tasks.registry import read_figures, register_adapter
+from tasks.release import pseudonymise_corpus
 from tasks.report import write_report
 from tasks.retention import compare_with_base, probe_base
-from tasks.sources import find_source, locate_model, secret_id, validation_secret
+from tasks.sources import find_source, locate_model, release_secret, secret_id, validation_secret
 from tasks.train import SHARED, score_reference, train_capo_adapter, train_sft_adapter
 
 NOBODY = "nobody"
@@ -129,6 +130,19 @@ def analyze(line: Line) -> None:
     }
     for name, future in futures.items():
         line.keep(name, future)
+
+
+def measure_stability(line: Line) -> None:
+    """Measure how well each annotator is told by their explanations, and nothing else."""
+    line.keep("stability", analyze_stability.submit(line.artifacts["corpus"], line.encoder(), line.config.stability))
+
+
+def pseudonymise(line: Line) -> None:
+    """Rename the annotators; what comes after knows them by their pseudonyms only."""
+    known = line.artifacts["source_corpus"] = line.artifacts["corpus"]
+    named_by = secret_id(release_secret())
+    renamed = pseudonymise_corpus.submit(known, line.config.corpus.name, named_by)
+    line.annotators = ArtifactStore().metadata(line.keep("corpus", renamed))["annotators"]
 
 
 def pair(line: Line) -> None:
@@ -328,6 +342,7 @@ def register(line: Line) -> None:
             adapter=line.artifacts[f"adapters/{method}/{target}/{seed}"],
             corpus_version=line.artifacts["corpus"],
             evaluation=evaluation,
+            retention=line.artifacts.get(f"retention/{method}/{target}/{seed}"),
         )
         futures.append(register_adapter.submit(recipe, line.run_id, read_figures(evaluation, method, target)))
     for future in futures:

@@ -45,6 +45,8 @@ def plan_run(flow_run_id: str, config: ExperimentConfig, corpus: Mapping[str, An
             "analyze-convergence": (1, 5 + 0.01 * n_train * n_annotators),
             "analyze-stability": (1, 0.15 * n_train * n_annotators),
         },
+        "measure_stability": {"analyze-stability": (1, 0.15 * n_train * n_annotators)},
+        "pseudonymise": {"pseudonymise": (1, 1)},
         "pair": {"demonstrations": (n_annotators, 0.2), "preferences": (n_annotators, 0.2)},
         "train": {
             "train-sft": (trained["sft"], 6 + 0.15 * n_responses * config.sft.n_epochs),

@@ -11,6 +11,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from schemas.human_validation import HumanValidationConfig
 from schemas.judge import JudgeConfig
+from schemas.release import ReleaseConfig
 from schemas.section import (
     Classifier,
     Decision,
@@ -220,6 +221,7 @@ class ExperimentConfig(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     judge: JudgeConfig = JudgeConfig()
     human_validation: HumanValidationConfig = HumanValidationConfig()
+    release: ReleaseConfig = ReleaseConfig()
     seeds: tuple[int, ...] = Field(
         default=(13,), min_length=1, description="training and sampling are repeated per seed"
     )

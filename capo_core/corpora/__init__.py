@@ -76,7 +76,7 @@ def read_corpus(
         **_count_reasons(quarantine),
         **{name: quirks[name] for name in sorted(quirks)},
         **_count_identities(candidates, corpus_format),
-        **_count_surface_habits(annotations),
+        **count_surface_habits(annotations),
         "items": annotations["item_id"].n_unique(),
         "contexts": annotations["context_id"].n_unique(),
         "annotators": annotations["annotator_id"].n_unique(),
@@ -134,7 +134,7 @@ def _count_identities(candidates: Sequence[Candidate], corpus_format: CorpusForm
     return counts
 
 
-def _count_surface_habits(annotations: pl.DataFrame) -> dict[str, int]:
+def count_surface_habits(annotations: pl.DataFrame) -> dict[str, int]:
     """Return counts of accepted explanations whose form could give their annotator away, in all and by annotator."""
     explanation = pl.col("explanation")
     stripped = explanation.str.strip_chars()
