@@ -12,7 +12,7 @@ from huggingface_hub import CardData
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 
 from capo_core.errors import ReleaseError
-from capo_core.markdown import fence, write_markdown_table
+from capo_core.markdown import escape_markdown, fence, write_markdown_table
 from schemas.release import ReleaseConfig, is_stated
 
 CARD_FILE = "README.md"
@@ -37,7 +37,12 @@ def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=loader, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
     )
-    environment.globals |= {"table": write_markdown_table, "fence": fence, "is_stated": is_stated}
+    environment.globals |= {
+        "table": write_markdown_table,
+        "escape": escape_markdown,
+        "fence": fence,
+        "is_stated": is_stated,
+    }
     return environment
 
 

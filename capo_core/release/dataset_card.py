@@ -13,7 +13,7 @@ from capo_core.quality import count_explanations_in_train
 from capo_core.release.card import licence_fields, render_card
 from capo_core.release.dataset import ANNOTATIONS_TABLE, DEMONSTRATIONS_TABLE, PREFERENCES_TABLE, WITHHELD, list_files
 from capo_core.release.risk import GROUP_SIZES, describe_risk, tabulate_risk
-from capo_core.report.formats import format_count, format_percent
+from capo_core.report.formats import format_count, format_percent, plural
 from capo_core.splits import SPLITS
 from schemas.config import ExperimentConfig
 
@@ -80,7 +80,7 @@ def render_dataset_card(facts: DatasetFacts) -> str:
         "rows_read": {name.removeprefix("rows_"): format_count(facts.counts.get(name)) for name in _ROW_COUNTS},
         "quarantined": _pick_counts(facts.counts, "quarantined_"),
         "n_empty": format_count(facts.counts.get("quarantined_empty_explanation", 0)),
-        "n_several": format_count(_count_several_labels(corpus)),
+        "n_several": plural(_count_several_labels(corpus), "time"),
         "n_repeated": format_count(count_explanations_in_train(corpus)),
         "n_test": format_count(corpus.filter(split="test").height),
         "counts": _list_quirks(facts.counts),

@@ -63,7 +63,8 @@ def examine_adapter(folder: Path) -> Servability:
     settings = read_adapter_settings(folder)
     with safe_open(str(folder / "adapter_model.safetensors"), framework="numpy") as file:
         names = list(file.keys())
-    obstacles = (*_examine_settings(settings), *_examine_names(names))
+    # Another kind of adapter has other tensors; to list them besides says nothing more.
+    obstacles = tuple(_examine_settings(settings) or _examine_names(names))
     rank = settings.get("r")
     fitting = [] if obstacles or not isinstance(rank, int) else [limit for limit in MAX_RANKS if limit >= rank]
     if not obstacles and not fitting:

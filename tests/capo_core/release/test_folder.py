@@ -21,9 +21,13 @@ def test_a_folder_appears_when_it_is_whole(tmp_path: Path) -> None:
 
 
 def test_nothing_is_left_of_one_that_failed(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), new_folder(tmp_path / "release") as folder:
-        (folder / "half.txt").write_text("half", encoding="utf-8")
-        raise ZeroDivisionError
+    def fail() -> None:
+        with new_folder(tmp_path / "release") as folder:
+            (folder / "half.txt").write_text("half", encoding="utf-8")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -64,7 +64,9 @@ def test_it_is_said_in_words_from_how_many_explanations_people_are_told() -> Non
     assert "which of 4 annotators wrote them. Guessing would be right 25% of the time" in first
     assert "right 30% of the time (95% interval 20% to 40%) from one explanation, 90% of the time" in first
     assert "and (not measured) from 10" in first
-    assert "removed it was right 45% of the time (95% interval 20% to 60%) from one explanation, (not measured)" in first
+    assert (
+        "removed it was right 45% of the time (95% interval 20% to 60%) from one explanation, (not measured)" in first
+    )
     assert "hardest to tell was named rightly 20% of the time, the one who is easiest 40%" in second
     # Of a single explanation the interval holds .25, of five it does not.
     assert "told apart, from 5 explanations on" in last

@@ -10,19 +10,23 @@ import pytest
 import torch
 from adapter_material import adapter_config, trained_adapter, write_adapter
 from safetensors.torch import load_file, save_file
-from tiny_model import one_thread, tiny  # noqa: F401
+from tiny_model import one_thread, tiny
 
 from capo_core.release.vllm_rules import examine_adapter
 from schemas.artifacts import ModelRef
 
+__all__ = ["one_thread", "tiny"]
+
 
 @pytest.fixture(scope="module")
-def lora(tiny: ModelRef, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: F811
+def lora(tiny: ModelRef, tmp_path_factory: pytest.TempPathFactory) -> Path:
     adapter = adapter_config("lora")
     return write_adapter(trained_adapter(tiny, adapter), adapter, tiny, tmp_path_factory.mktemp("lora") / "adapter")
 
 
-def changed(source: Path, target: Path, settings: dict[str, Any], tensors: dict[str, torch.Tensor] | None = None) -> Path:
+def changed(
+    source: Path, target: Path, settings: dict[str, Any], tensors: dict[str, torch.Tensor] | None = None
+) -> Path:
     """Return a copy of an adapter with other settings, and with tensors added."""
     target.mkdir()
     kept = json.loads((source / "adapter_config.json").read_text(encoding="utf-8")) | settings
@@ -43,11 +47,11 @@ def test_the_rank_to_start_vllm_with(lora: Path, tmp_path: Path, rank: int, limi
 
 
 @pytest.mark.parametrize("kind", ["dora", "oft"])
-def test_other_kinds_of_adapter_are_not(tiny: ModelRef, tmp_path: Path, kind: str) -> None:  # noqa: F811
+def test_other_kinds_of_adapter_are_not(tiny: ModelRef, tmp_path: Path, kind: str) -> None:
     adapter = adapter_config(kind)
     found = examine_adapter(write_adapter(trained_adapter(tiny, adapter), adapter, tiny, tmp_path / kind))
     assert found.max_lora_rank is None
-    assert found.obstacles[0] == {"dora": "it is DoRA", "oft": "it is OFT, and vLLM takes LoRA only"}[kind]
+    assert found.obstacles == ({"dora": "it is DoRA", "oft": "it is OFT, and vLLM takes LoRA only"}[kind],)
 
 
 @pytest.mark.parametrize(
