@@ -45,3 +45,7 @@ class StackError(CapoError, RuntimeError):
 
 class RegistryError(CapoError, ValueError):
     """A registered model or version is missing or not what it says it is."""
+
+
+class ReleaseError(CapoError, ValueError):
+    """A data set or adapter cannot be exported as it is; the message says what is missing."""

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from capo_core.markdown import escape_markdown, write_markdown_table
 from capo_core.report.formats import (
     MINUS,
     NO_BREAK,
@@ -189,31 +190,18 @@ def _list_checks(arms: Sequence[ArmTable]) -> list[tuple[str, list[str]]]:
 def render_markdown(results: pl.DataFrame) -> str:
     """Return a RESULTS frame as Markdown: methods, CAPO − SFT with its tests, and whether each bar is met."""
     arms = split_arms(results)
-    parts = ["# Results", _NOTE, _write_markdown_table(_tabulate_methods(arms))]
+    parts = ["# Results", _NOTE, write_markdown_table(*_tabulate_methods(arms))]
     differences = _tabulate_differences(arms)
     if differences.rows:
-        parts += ["## CAPO − SFT", _DIFFERENCE_NOTE, _write_markdown_table(differences)]
+        parts += ["## CAPO − SFT", _DIFFERENCE_NOTE, write_markdown_table(*differences)]
     transfer = _tabulate_transfer(arms)
     if transfer.rows:
-        parts += ["## Transfer", _TRANSFER_NOTE, _write_markdown_table(transfer)]
+        parts += ["## Transfer", _TRANSFER_NOTE, write_markdown_table(*transfer)]
     if checks := _list_checks(arms):
         parts.append("## Bars set beforehand")
         for name, sentences in checks:
-            parts += [f"**{_escape_markdown(name)}**", "\n".join(f"- {_escape_markdown(text)}" for text in sentences)]
+            parts += [f"**{escape_markdown(name)}**", "\n".join(f"- {escape_markdown(text)}" for text in sentences)]
     return "\n\n".join(parts) + "\n"
-
-
-def _write_markdown_table(table: _Table) -> str:
-    rule = ["---"] * len(table.header)
-    lines = [table.header, rule, *table.rows]
-    return "\n".join("| " + " | ".join(_escape_markdown(cell) for cell in line) + " |" for line in lines)
-
-
-def _escape_markdown(text: str) -> str:
-    """Return text in which no character ends a cell or opens markup."""
-    for character in "\\|*_`<>[]":
-        text = text.replace(character, "\\" + character)
-    return text.replace(NO_BREAK, " ").replace("\n", " ")
 
 
 _LATEX = str.maketrans(

@@ -159,6 +159,28 @@ def import_validation(
     _print_outcome(*_run_flow("import-validation", config, overrides, home, data_dir, ratings=path))
 
 
+_OUT = typer.Option("--out", help="Folder to write; a new or an empty one.")
+_FORCE = typer.Option("--force", help="Reason to export all the same; it goes into the card.")
+
+
+@app.command("export-dataset")
+def export_dataset(
+    config: ConfigPath,
+    out: Annotated[Path, _OUT],
+    force: Annotated[str | None, _FORCE] = None,
+    overrides: Overrides = None,
+    home: Home = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Write the annotations and preference pairs as a Hugging Face data set, with a card that states its risk."""
+    from deployments.datasets import print_dataset, require_releasable, write_dataset
+
+    target = out.expanduser().absolute()
+    require_releasable(load_config(config, overrides or ()), target, force)
+    loaded, references = _run_flow("release-dataset", config, overrides, home, data_dir)
+    print_dataset(_out, write_dataset(loaded, references, target, force), target)
+
+
 @app.command()
 def experiment(
     matrix: Annotated[Path, typer.Argument(help="What is compared, e.g. deployments/experiments/….yaml")],
@@ -310,6 +332,28 @@ def roll_back_model(
         f"{name}: version {champion.number} is champion again, in place of version {before.number}",
         markup=False, highlight=False,
     )  # fmt: skip
+
+
+@models_app.command("export")
+def export_model(
+    name: Annotated[str, typer.Argument(help=_NAME_HELP)],
+    out: Annotated[Path, _OUT],
+    version: Annotated[str, typer.Option(help="Alias or number of the version.")] = "champion",
+    config: Annotated[
+        Path | None, typer.Option(help="Experiment configuration, whose section `release` goes into the card.")
+    ] = None,
+    base_model: Annotated[str | None, typer.Option(help="Hugging Face id of the base model.")] = None,
+    force: Annotated[str | None, _FORCE] = None,
+    home: Home = None,
+) -> None:
+    """Write an adapter as PEFT and vLLM load it, with a card and the recipe of asking it."""
+    experiment = load_config(config) if config else None
+    prepare_environment(home)
+    from deployments.adapters import export_adapter, print_adapter
+    from tasks.registry import find_version
+
+    target = out.expanduser().absolute()
+    print_adapter(_out, export_adapter(find_version(name, version), target, experiment, base_model, force), target)
 
 
 @app.command()

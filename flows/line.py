@@ -39,9 +39,10 @@ from tasks.pairs import pair_responses, select_demonstrations
 from tasks.profiles import write_value_profile
 from tasks.promotion import apply_decision, decide
 from tasks.registry import Version, fetch_version, find_champion, read_figures, register_adapter
+from tasks.release import pseudonymise_corpus
 from tasks.report import write_report
 from tasks.retention import compare_with_base, probe_base
-from tasks.sources import find_source, locate_model, secret_id, validation_secret
+from tasks.sources import find_source, locate_model, release_secret, secret_id, validation_secret
 from tasks.train import SHARED, score_reference, train_capo_adapter, train_sft_adapter
 
 NOBODY = "nobody"
@@ -227,6 +228,24 @@ def watch_drift(line: Line) -> None:
     """Hold what the newest batch says against what its annotators said before."""
     if len(line.versions) > 1 and line.versions[-1] != line.versions[-2]:
         line.keep("drift", measure_drift.submit(*line.versions[-2:], line.config.stability))
+
+
+def measure_stability(line: Line) -> None:
+    """Measure how well each annotator is told by their explanations, and nothing else."""
+    line.keep("stability", analyze_stability.submit(line.artifacts["corpus"], line.encoder(), line.config.stability))
+
+
+def pseudonymise(line: Line) -> None:
+    """Rename the annotators; what comes after knows them by their pseudonyms only, and the newest version as the first.
+
+    All of them count as trainable: pairs are made of everybody.
+    """
+    known = line.artifacts["source_corpus"] = line.artifacts["corpus"]
+    named_by = secret_id(release_secret())
+    renamed = line.keep("corpus", pseudonymise_corpus.submit(known, line.config.corpus.name, named_by))
+    metadata = ArtifactStore().metadata(renamed)
+    line.versions, line.annotators, line.n_train = [renamed], metadata["annotators"], metadata["n_train"]
+    line.trainable = line.annotators
 
 
 def pair(line: Line) -> None:
@@ -444,6 +463,7 @@ def register(line: Line) -> None:
             adapter=line.artifacts[f"adapters/{method}/{target}/{seed}"],
             corpus_version=line.corpus_of(target),
             evaluation=evaluation,
+            retention=line.artifacts.get(f"retention/{method}/{target}/{seed}"),
         )
         version = register_adapter.submit(recipe, line.run_id, read_figures(evaluation, method, target)).result()
         _decide_promotion(line, version, recipe)

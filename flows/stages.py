@@ -139,6 +139,12 @@ def report(config: ExperimentConfig) -> References:
     return _run(config, "report", *_TO_REPORT, stages.report)
 
 
+@_stage_flow("release-dataset")
+def release_dataset(config: ExperimentConfig) -> References:
+    """Make what a published data set consists of: the corpus and its pairs under pseudonyms, and the measured risk."""
+    return _run(config, "release-dataset", stages.ingest, stages.measure_stability, stages.pseudonymise, stages.pair)
+
+
 @_stage_flow("register")
 def register(config: ExperimentConfig) -> References:
     """Put every person's adapter into the model registry, as challenger."""

@@ -12,6 +12,7 @@ from pydantic import Field, StringConstraints, model_validator
 from schemas.human_validation import HumanValidationConfig
 from schemas.judge import JudgeConfig
 from schemas.promotion import PromotionConfig
+from schemas.release import ReleaseConfig
 from schemas.section import (
     Classifier,
     Decision,
@@ -246,6 +247,7 @@ class ExperimentConfig(Section):
     judge: JudgeConfig = JudgeConfig()
     human_validation: HumanValidationConfig = HumanValidationConfig()
     promotion: PromotionConfig = PromotionConfig()
+    release: ReleaseConfig = ReleaseConfig()
     seeds: tuple[int, ...] = Field(
         default=(13,), min_length=1, description="training and sampling are repeated per seed"
     )

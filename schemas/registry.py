@@ -27,6 +27,7 @@ class AnsweringRecipe(Section):
         adapter: the adapter's artifact.
         corpus_version: the corpus with its splits that it was trained on.
         evaluation: what it was measured to be.
+        retention: what it leaves of the base model, where that was measured.
     """
 
     corpus: Slug
@@ -42,3 +43,4 @@ class AnsweringRecipe(Section):
     adapter: ArtifactRef
     corpus_version: ArtifactRef
     evaluation: ArtifactRef
+    retention: ArtifactRef | None = None

@@ -1,4 +1,4 @@
-"""What lies outside the artifact store, found and fingerprinted when a run begins: raw files, models, the secret."""
+"""What lies outside the artifact store, found and fingerprinted when a run begins: raw files, models, secrets."""
 
 from __future__ import annotations
 
@@ -53,8 +53,18 @@ def locate_model(model_id: str, revision: str | None) -> ModelRef:
 
 
 def validation_secret() -> bytes:
-    """Return the key that signs validation sheets, made on first use and kept apart from all artifacts (mode 0600)."""
-    path = capo_home() / "keys" / "validation.key"
+    """Return the key that signs validation sheets."""
+    return _read_or_make_secret("validation.key")
+
+
+def release_secret() -> bytes:
+    """Return the key from which the pseudonyms in exported data come; who has it can trace them back."""
+    return _read_or_make_secret("release.key")
+
+
+def _read_or_make_secret(name: str) -> bytes:
+    """Return a key, made on first use and kept apart from all artifacts (mode 0600)."""
+    path = capo_home() / "keys" / name
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -227,7 +227,7 @@ def describe_adapter(
     method: str, model: ModelRef, adapter: AdapterConfig, config: OptimisationConfig, annotators: list[str], seed: int
 ) -> str:
     """Return the adapter's card as Markdown: what it is, how it was made, what it is for and what it is not."""
-    who = f"annotator {annotators[0]}" if len(annotators) == 1 else f"{len(annotators)} annotators, by a tag each"
+    who = "one annotator" if len(annotators) == 1 else f"{len(annotators)} annotators, by a tag each"
     what = f"Fine-tuned on the label-explanation responses of {who} (supervised)."
     if isinstance(config, CAPOConfig):
         what = (

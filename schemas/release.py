@@ -1,0 +1,36 @@
+"""What the cards of an exported data set or adapter say beyond what was measured."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from schemas.section import Section
+
+NOT_STATED = "not stated"
+
+Statement = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+
+
+class ReleaseConfig(Section):
+    """What only those who collected the annotations know; cards carry it word for word. No figure depends on it."""
+
+    collection: Statement = Field(
+        default=NOT_STATED, description="how, when, where and from whom the annotations were collected; Markdown"
+    )
+    consent: Statement = Field(
+        default=NOT_STATED,
+        description="what the annotators agreed to, and how they withdraw; Markdown. Not stated: no data set is "
+        "exported unless forced",
+    )
+    licence: Statement = Field(
+        default=NOT_STATED, description="SPDX licence expression of what is exported, e.g. CC-BY-4.0"
+    )
+    contact: Statement = Field(default=NOT_STATED, description="whom to write to, withdrawal included")
+    citation: Statement = Field(default=NOT_STATED, description="how to cite the data set, e.g. as BibTeX")
+
+
+def is_stated(statement: str) -> bool:
+    """Return whether a statement says anything."""
+    return statement.casefold().rstrip(".") != NOT_STATED
