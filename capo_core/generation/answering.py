@@ -23,7 +23,6 @@ from capo_core.generation.responses import (
     GenerationRequest,
     declared_ends,
     draw_numbers,
-    encode_request,
 )
 from capo_core.generation.row_decoder import Continuation, Row, RowDecoder
 from capo_core.generation.sampling import Sampling
@@ -176,8 +175,13 @@ class AnswerBatch:
         """
         labels = question.person.recipe.task.labels.names if question.decision == "constrained" else ()
         n_new = question.max_new_tokens + max((len(self._encode_opening(label)) for label in labels), default=0)
-        limit = self._model.config.max_position_embeddings - n_new
-        tokens = encode_request(0, self._request(question), self._tokenizer, limit).tokens
+        tokens = encode_prompt(question.person.ask(question.text), self._tokenizer)
+        context = self._model.config.max_position_embeddings
+        if len(tokens) + n_new > context:
+            raise ModelError(
+                f"a prompt of {len(tokens)} tokens and an answer of up to {n_new} do not fit the model's {context}; "
+                "ask for a shorter answer, or shorten the item"
+            )
         n_cached = question.n_choices * (len(tokens) + n_new)
         if question.n_choices > 1 and (n_cached > MAX_CACHED_TOKENS or question.n_choices > self._max_rows):
             raise ModelError(
@@ -219,7 +223,10 @@ class AnswerBatch:
             parts.append((read, [self._row(question, best, choice) for choice in range(question.n_choices)]))
             begun.append((encoded, [] if best is None else openings[best], logprobs))
         continuations = self._decoder.join(parts)
-        joined = [Answer(*one, own) for one, own in zip(begun, continuations, strict=True)]
+        joined = [
+            Answer(encoded, opening, logprobs, own)
+            for (encoded, opening, logprobs), own in zip(begun, continuations, strict=True)
+        ]
         self._open += joined
         for answer in joined:
             self._end_at_stops(answer)
@@ -262,12 +269,10 @@ class AnswerBatch:
                 self._prefixes[key] = read_prefix(self._model, beginning)
         return beginning
 
-    def _request(self, question: Question) -> GenerationRequest:
-        return GenerationRequest(question.item_id, question.person.annotator_id, question.person.ask(question.text))
-
     def _row(self, question: Question, opening: int | None, choice: int) -> Row:
         seed = (question.seed, question.person.recipe.method)
-        numbers = draw_numbers(self._request(question), question.decision, seed, question.max_new_tokens, choice)
+        asked = GenerationRequest(question.item_id, question.person.annotator_id, ())
+        numbers = draw_numbers(asked, question.decision, seed, question.max_new_tokens, choice)
         sampling = Sampling(question.temperature, question.top_p, question.max_new_tokens, self._ends)
         return Row(0, opening, numbers, sampling, question.person.adapter)
 

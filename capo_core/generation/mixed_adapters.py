@@ -134,13 +134,13 @@ def _read_layer(layer: Any, where: str) -> _Beside:
     Raises:
         ModelError: if it is of another kind than the three.
     """
-    base = layer.get_base_layer()
-    if type(base) is nn.Linear and isinstance(layer, OFTLinear):
+    base, kind = layer.get_base_layer(), type(layer)
+    if type(base) is nn.Linear and issubclass(kind, OFTLinear):
         size = layer.oft_block_size[_ADAPTER]
         whole = layer.get_delta_weight(_ADAPTER)
         blocks = whole.view(len(whole) // size, size, len(whole) // size, size).diagonal(dim1=0, dim2=2)
         return _Beside(rotation=blocks.permute(2, 0, 1).clone())
-    if type(base) is nn.Linear and isinstance(layer, LoraLinear) and not layer.lora_bias[_ADAPTER]:
+    if type(base) is nn.Linear and issubclass(kind, LoraLinear) and not layer.lora_bias[_ADAPTER]:
         down, up = layer.lora_A[_ADAPTER].weight, layer.lora_B[_ADAPTER].weight * layer.scaling[_ADAPTER]
         if not layer.lora_variant:
             return _Beside(down.clone(), up)

@@ -108,7 +108,7 @@ def generate_responses(
         raise ModelError(f"{model.config.model_type}: generation is not supported, because {obstacle}")
     openings = [encode_response(response_opening(label), tokenizer) for label in task.labels.names]
     limit = model.config.max_position_embeddings - config.max_new_tokens - max(map(len, openings))
-    encoded = [encode_request(place, request, tokenizer, limit) for place, request in enumerate(requests)]
+    encoded = [_encode(place, request, tokenizer, limit) for place, request in enumerate(requests)]
     _report_dropped(encoded, method, limit)
     sampling = Sampling(
         config.temperature,
@@ -131,7 +131,7 @@ def generate_responses(
     return check_columns(pl.DataFrame(ordered, schema=GENERATIONS), GENERATIONS, "generations")
 
 
-def encode_request(place: int, request: GenerationRequest, tokenizer: Any, limit: int) -> _Encoded:
+def _encode(place: int, request: GenerationRequest, tokenizer: Any, limit: int) -> _Encoded:
     """Return the request's prompt as at most `limit` tokens, the oldest turns left out as needed."""
     first, *turns = request.prompt
     n_pairs = (len(turns) - 1) // 2

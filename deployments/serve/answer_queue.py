@@ -62,7 +62,7 @@ class AnswerQueue:
         self._max_waiting, self._gather_seconds = max_waiting, gather_seconds
         self._waiting: deque[_Waiting] = deque()
         self._running: dict[Answer, Future[Answered]] = {}
-        self._changed = threading.Condition()
+        self._changed = threading.Condition()  # with a lock that its holder may take again
         self._stopping = False
         self._n_steps = 0
         self._n_answered, self._busy_seconds = 0, 0.0
@@ -79,8 +79,8 @@ class AnswerQueue:
         with self._changed:
             if self._stopping:
                 raise ServeError("the server is stopping")
-            if len(self._waiting) >= self._max_waiting:
-                raise OverloadedError(len(self._waiting), self._estimate_seconds())
+            if self.n_waiting >= self._max_waiting:
+                raise OverloadedError(self.n_waiting, self._estimate_seconds())
             future: Future[Answered] = Future()
             self._waiting.append(_Waiting(question, future))
             self._changed.notify()
@@ -88,7 +88,9 @@ class AnswerQueue:
 
     @property
     def n_waiting(self) -> int:
-        return len(self._waiting)
+        """Questions that wait and are still wanted."""
+        with self._changed:
+            return sum(not one.future.cancelled() for one in self._waiting)
 
     @property
     def n_running(self) -> int:
@@ -104,7 +106,7 @@ class AnswerQueue:
     def _estimate_seconds(self) -> int:
         """Return about how long those that wait will take, from how long others took."""
         each = self._busy_seconds / self._n_answered if self._n_answered else 1.0
-        return min(_MAX_RETRY_SECONDS, max(1, math.ceil(each * len(self._waiting))))
+        return min(_MAX_RETRY_SECONDS, max(1, math.ceil(each * self.n_waiting)))
 
     def _work(self) -> None:
         while self._wait_for_work():
@@ -159,7 +161,8 @@ class AnswerQueue:
                     joining.append((first.encoded, first.future))
             except CapoError as error:
                 _fail(first.future, error)
-            self._waiting.popleft()
+            with self._changed:
+                self._waiting.popleft()
         if not joining:
             return
         try:

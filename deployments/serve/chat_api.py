@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from capo_core.generation.answering import Answer, Choice, Person, Question
 from capo_core.prompts import TAG_PREFIX, item_text, system_text
@@ -43,10 +43,18 @@ class ApiError(Exception):
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
 
 
-class _TextPart(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    type: Literal["text"]
-    text: str
+def _read_content(content: Any) -> Any:
+    """Return a message's text, which may come as its only part."""
+    match content:
+        case [{"type": "text", "text": str(text), **other}] if not other:
+            return text
+        case str():
+            return content
+    raise ValueError("a text, or one part of type text, is understood")
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
 
 
 class Message(BaseModel):
@@ -54,12 +62,8 @@ class Message(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     role: Literal["system", "developer", "user"]
-    content: str | Annotated[list[_TextPart], Field(min_length=1, max_length=1)]
+    content: Annotated[str, BeforeValidator(_read_content)]
     name: str | None = None
-
-    @property
-    def text(self) -> str:
-        return self.content if isinstance(self.content, str) else self.content[0].text
 
 
 class Item(BaseModel):
@@ -84,7 +88,7 @@ class ChatRequest(BaseModel):
     max_completion_tokens: int | None = Field(default=None, ge=1)
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     n: int | None = Field(default=None, ge=1, le=MAX_CHOICES)
-    stop: _Text | Annotated[list[_Text], Field(max_length=MAX_STOPS)] | None = None
+    stop: Annotated[list[_Text], Field(max_length=MAX_STOPS), BeforeValidator(_as_list)] | None = None
 
     stream: Literal[False] | None = Field(default=None, description="answers come whole")
     logprobs: Literal[False] | None = Field(default=None, description="those of the labels come in `capo`")
@@ -156,7 +160,7 @@ def read_question(request: ChatRequest, model: ServedModel) -> Question:
             400, "messages: one user message, after the model's own instruction or nothing", code="invalid_value",
             param="messages",
         )  # fmt: skip
-    if before and before[0].text != system_text(recipe.task):
+    if before and before[0].content != system_text(recipe.task):
         raise ApiError(
             400, "messages.0: the instruction is the model's own, from its training; leave the message out or send "
             f"exactly: {system_text(recipe.task)}", code="invalid_value", param="messages",
@@ -167,9 +171,8 @@ def read_question(request: ChatRequest, model: ServedModel) -> Question:
             code="invalid_value", param="temperature",
         )  # fmt: skip
     person = Person(model.annotator_id, recipe, model.adapter)
-    text, item_id = _read_item(last.text, person)
+    text, item_id = _read_item(last.content, person)
     defaults = recipe.generation
-    stop = [request.stop] if isinstance(request.stop, str) else request.stop or []
     return Question(
         person=person,
         item_id=item_id or f"text-{derive_seed(0, text):016x}",
@@ -180,7 +183,7 @@ def read_question(request: ChatRequest, model: ServedModel) -> Question:
         max_new_tokens=request.max_tokens or request.max_completion_tokens or defaults.max_new_tokens,
         seed=recipe.seed if request.seed is None else request.seed,
         n_choices=request.n or 1,
-        stop=tuple(stop),
+        stop=tuple(request.stop or ()),
     )
 
 
