@@ -133,7 +133,16 @@ class Answer:
 class AnswerBatch:
     """Questions being answered. One thread only may use it; `advance` is one token of each answer."""
 
-    def __init__(self, model: Any, route: Route, tokenizer: Any, people: Sequence[Person], *, max_rows: int) -> None:
+    def __init__(
+        self,
+        model: Any,
+        route: Route,
+        tokenizer: Any,
+        people: Sequence[Person],
+        *,
+        max_rows: int,
+        stop: frozenset[int] | None = None,
+    ) -> None:
         """Read what the prompts of each person begin with.
 
         Args:
@@ -142,6 +151,7 @@ class AnswerBatch:
             tokenizer: of `models.load_tokenizer`.
             people: who may be asked.
             max_rows: answers decoded at a time, at most.
+            stop: tokens that end an answer, by default those that the model and its tokenizer declare.
 
         Raises:
             ModelError: if the model's layers do not allow shared openings.
@@ -151,7 +161,7 @@ class AnswerBatch:
             raise ModelError(f"{model.config.model_type}: generation is not supported, because {obstacle}")
         self._model, self._route, self._tokenizer = model, route, tokenizer
         self._max_rows = max_rows
-        self._ends = declared_ends(model, tokenizer)
+        self._ends = declared_ends(model, tokenizer) if stop is None else stop
         self._openings: dict[str, list[int]] = {}
         self._prefixes: dict[tuple[int, tuple[int, ...]], SharedPrefix | None] = {}
         self._beginnings = {(p.annotator_id, p.adapter): self._read_beginning(p) for p in people}
