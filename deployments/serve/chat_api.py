@@ -6,7 +6,6 @@ A field is honoured or refused; none is passed over in silence. Fields that tell
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
 from collections.abc import Iterable, Sequence
@@ -269,8 +268,3 @@ def write_completion(model: ServedModel, answer: Answer, choices: Iterable[Choic
 def write_model(model: ServedModel, created: int) -> dict[str, Any]:
     """Return a model as the list of models shows it; `created` in seconds since 1970."""
     return {"id": model.name, "object": "model", "created": created, "owned_by": model.recipe.corpus}
-
-
-def write_item(text_a: str, text_b: str, item_id: str | None = None) -> str:
-    """Return the user's message that asks about an item."""
-    return json.dumps({"text_a": text_a, "text_b": text_b} | ({"item_id": item_id} if item_id else {}))

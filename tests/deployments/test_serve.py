@@ -18,14 +18,13 @@ import httpx
 import openai
 import polars as pl
 import pytest
-from served_material import N_NEW, SEED, make_adapter, make_recipe, register, running, store_adapter
+from served_material import N_NEW, SEED, make_adapter, make_recipe, register, running, store_adapter, write_item
 from tiny_model import TASK, one_thread, save_tiny_model
 
 from capo_core.errors import RegistryError, ServeError
 from capo_core.models import resolve_model
 from capo_core.prompts import AnnotatorTag, build_prompt
 from deployments.models import answer, find_answering
-from deployments.serve.chat_api import write_item
 from deployments.serve.served_models import Served, find_served
 from deployments.serve.server import check_exposure, listen, make_server
 from deployments.serve.vllm import write_vllm_command

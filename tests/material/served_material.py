@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
 import time
@@ -76,6 +77,11 @@ def register(recipe: AnsweringRecipe) -> Version:
     """Return the version of an adapter, registered as the flow does it."""
     run = tracking.tracking_client().create_run(tracking.find_or_create_experiment(recipe.corpus))
     return register_adapter.fn(recipe, run.info.run_id, {})
+
+
+def write_item(text_a: str, text_b: str, item_id: str | None = None) -> str:
+    """Return the user's message that asks about an item."""
+    return json.dumps({"text_a": text_a, "text_b": text_b} | ({"item_id": item_id} if item_id else {}))
 
 
 @contextmanager
