@@ -43,6 +43,10 @@ class StackError(CapoError, RuntimeError):
     """A server, worker or deployment cannot be started, reached or stopped."""
 
 
+class ServeError(CapoError, RuntimeError):
+    """Registered models cannot be served as asked."""
+
+
 class RegistryError(CapoError, ValueError):
     """A registered model or version is missing or not what it says it is."""
 

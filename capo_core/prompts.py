@@ -70,10 +70,14 @@ def system_text(task: TaskSpec) -> str:
 
 def item_text(task: TaskSpec, text_a: str, text_b: str, tag: AnnotatorTag | None = None) -> str:
     """Return the user turn of one item, its first or last line naming the annotator if there is a tag."""
-    lines = [f"{task.text_a_name}: {text_a.strip()}", f"{task.text_b_name}: {text_b.strip()}"]
-    if tag is not None:
-        lines.insert(0 if tag.position == "first" else len(lines), f"{TAG_PREFIX} {tag.annotator_id}")
-    return "\n".join(lines)
+    text = f"{task.text_a_name}: {text_a.strip()}\n{task.text_b_name}: {text_b.strip()}"
+    return text if tag is None else tag_text(text, tag)
+
+
+def tag_text(text: str, tag: AnnotatorTag) -> str:
+    """Return a user turn with the line before or after it that names the annotator."""
+    line = f"{TAG_PREFIX} {tag.annotator_id}"
+    return f"{line}\n{text}" if tag.position == "first" else f"{text}\n{line}"
 
 
 def build_prompt(

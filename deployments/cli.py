@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -382,6 +383,37 @@ def predict(
     else:
         write_answers(answers, chosen, out)
     _err.print(f"{chosen.name}, version {chosen.number}: {answers.height} answers", markup=False, highlight=False)
+
+
+@app.command()
+def serve(
+    corpus: Annotated[list[str], typer.Option(help="Serve the people of this corpus. May be repeated.")],
+    version: Annotated[str, typer.Option(help="Alias or number of the versions.")] = "champion",
+    host: Annotated[str, typer.Option(help="Where to listen; beyond this machine with CAPO_SERVE_API_KEY only.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(help="Where to listen; 0 takes a free one.")] = 8000,
+    max_waiting: Annotated[int, typer.Option(min=1, help="Questions that may wait; others are told when.")] = 256,
+    timeout_seconds: Annotated[float, typer.Option(min=1, help="After which a question is given up.")] = 300,
+    print_vllm: Annotated[bool, typer.Option("--print-vllm", help="Print how vLLM serves them, and end.")] = False,
+    home: Home = None,
+) -> None:
+    """Serve registered adapters behind an OpenAI-compatible endpoint; every annotator is a model name."""
+    prepare_environment(home)
+    from deployments.serve.served_models import find_served
+
+    served = find_served(corpus, version)
+    if print_vllm:
+        from deployments.serve.vllm import write_vllm_command
+
+        sys.stdout.write(write_vllm_command(served, host=host, port=port) + "\n")
+        return
+    from deployments.serve.server import KEY_VARIABLE, run_server
+
+    run_server(
+        _err, served, host=host, port=port, api_key=os.environ.get(KEY_VARIABLE), max_waiting=max_waiting,
+        timeout_seconds=timeout_seconds,
+    )  # fmt: skip
 
 
 @artifacts_app.command("ls")

@@ -34,12 +34,14 @@ class ReadPrompts:
         opening_logps: (B, openings per prompt) log-probabilities summed over the tokens in which openings differ.
         states: (L, D) hidden states.
         cache: keys and values of the shared opening and, after it, of the L columns.
+        n_prefix: tokens of the shared opening.
     """
 
     columns: Sequence[tuple[list[int], list[list[int]]]]
     opening_logps: torch.Tensor
     states: torch.Tensor
     cache: Cache
+    n_prefix: int
 
     def before(self, prompt: int, opening: int | None) -> list[int]:
         """Return the columns of what comes before the continuation of a prompt, opened in one of the ways or not."""
@@ -84,7 +86,7 @@ def read_prompts(
     if openings:
         # In bfloat16 a logit of 16 is rounded to the next eighth, and labels would tie.
         logps = score_states(states, model.get_output_embeddings().weight.float(), batch).responses
-    return ReadPrompts(columns, logps.view(len(prompts), len(openings)), states, cache)
+    return ReadPrompts(columns, logps.view(len(prompts), len(openings)), states, cache, _length(prefix))
 
 
 def _group(prompt: Sequence[int], openings: Sequence[Sequence[int]]) -> TokenGroup:

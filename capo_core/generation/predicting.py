@@ -49,11 +49,7 @@ def predict(
     unknown = sorted(set(annotators) - set(recipe.annotators))
     if unknown:
         raise RegistryError(f"{', '.join(unknown)}: the adapter answers for {', '.join(recipe.annotators)} only")
-    if base.fingerprint != recipe.fingerprint:
-        raise RegistryError(
-            f"{base.id}: its files are not those the adapter was trained on (fingerprint {base.fingerprint[:16]}, "
-            f"expected {recipe.fingerprint[:16]}); use that version of the model"
-        )
+    check_base(base, recipe)
     texts = items.select("item_id", "text_a", "text_b").rows()
     requests = [
         GenerationRequest(
@@ -74,3 +70,12 @@ def predict(
         method=recipe.method,
         progress=progress,
     )
+
+
+def check_base(base: ModelRef, recipe: AnsweringRecipe) -> None:
+    """Raise RegistryError unless the base model's files are those that the adapter was trained on."""
+    if base.fingerprint != recipe.fingerprint:
+        raise RegistryError(
+            f"{base.id}: its files are not those the adapter was trained on (fingerprint {base.fingerprint[:16]}, "
+            f"expected {recipe.fingerprint[:16]}); use that version of the model"
+        )

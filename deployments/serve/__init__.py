@@ -1,0 +1,1 @@
+"""Registered adapters behind an OpenAI-compatible endpoint: every annotator is a model name."""
