@@ -8,6 +8,7 @@ named too; it keeps these promises as far as its `pipe_file(mode="create")` does
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -39,8 +40,8 @@ class _AtomicLocalFileSystem(LocalFileSystem):
         put = create_file_atomically if mode == "create" else write_file_atomically
         put(Path(self._strip_protocol(path)), value)
 
-    def put_file(self, lpath: str, rpath: str, callback: Any = None, mode: str = "overwrite", **kwargs: Any) -> None:
-        self.pipe_file(rpath, Path(lpath).read_bytes(), mode)
+    def put_file(self, path1: str, path2: str, callback: Any = None, **kwargs: Any) -> None:
+        self.pipe_file(path2, Path(path1).read_bytes())
 
 
 class ObjectFolder:
@@ -64,8 +65,7 @@ class ObjectFolder:
         self._fs: Any  # fsspec's declared types are wider than what its file systems return
         self._fs, self._root = self._open()
         with self._explaining("reach", ""):
-            if not self._is_there():
-                raise FileNotFoundError("it does not exist")
+            self._look()
 
     def _open(self) -> tuple[AbstractFileSystem, str]:
         if self._protocol == "file":
@@ -73,16 +73,18 @@ class ObjectFolder:
             return fs, str(fs._strip_protocol(self.url))
         try:
             # Other machines write too, so nothing that was listed once is believed twice.
-            return url_to_fs(self.url, use_listings_cache=False, **_OPTIONS.get(self._protocol, {}))
+            options = {"use_listings_cache": False, "skip_instance_cache": True}
+            return url_to_fs(self.url, **options, **_OPTIONS.get(self._protocol, {}))
         except (ImportError, ValueError) as error:
             advice = "pip install 'capo[s3]'" if self._protocol == "s3" else "pip install what fsspec says it needs"
             raise StoreError(f"CAPO_ARTIFACTS={self.url}: {error}; {advice}") from error
 
-    def _is_there(self) -> bool:
-        if self._protocol == "file":
-            return bool(self._fs.isdir(self._root))
-        self._fs.find(f"{self._root}/leases")  # a short list; of a bucket that is not there, an error
-        return True
+    def _look(self) -> None:
+        """Raise whatever error the backend has for a place that is not there."""
+        if self._protocol != "file":
+            self._fs.find(f"{self._root}/leases")  # a short list
+        elif not self._fs.isdir(self._root):
+            raise FileNotFoundError("it does not exist")  # made here, it would hide a share that is not mounted
 
     # -- objects ------------------------------------------------------------------------------------------------
 
@@ -138,7 +140,9 @@ class ObjectFolder:
         """Return the size in bytes of every object under a folder's name, by name and sorted."""
         with self._explaining("list", prefix):
             found = self._fs.find(self._path(prefix), detail=True)
-        names = {self._name(path): int(entry["size"]) for path, entry in sorted(found.items())}
+        # Of a folder that is empty now, some servers list the folder itself.
+        below = {path: entry for path, entry in sorted(found.items()) if path.startswith(f"{self._path(prefix)}/")}
+        names = {self._name(path): int(entry["size"]) for path, entry in below.items()}
         return {name: size for name, size in names.items() if not name.rpartition("/")[2].startswith(".")}
 
     def read_many(self, names: list[str]) -> dict[str, bytes]:
@@ -175,6 +179,18 @@ class ObjectFolder:
 
     def _name(self, path: str) -> str:
         return path.removeprefix(f"{self._root}/")
+
+    def try_out(self) -> bool:
+        """Write, read and delete an object; return whether a name that is taken is refused, as it should be."""
+        name = f"probes/{uuid.uuid4().hex}"
+        self.write(name, b"probe")
+        try:
+            is_refused = not self.create(name, b"again")
+            if self.read(name) is None:
+                raise StoreError(f"{self.place(name)}: was written and cannot be found; the store is not consistent")
+        finally:
+            self.delete(name)
+        return is_refused
 
     @contextmanager
     def _explaining(self, verb: str, name: str) -> Iterator[None]:
