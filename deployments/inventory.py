@@ -15,11 +15,12 @@ from tasks.artifact_store import ArtifactStore
 
 
 def print_inventory(console: Console, kind: str | None) -> None:
-    """Print one line per artifact: kind, hash, rows, size."""
+    """Print where the artifacts are and one line for each: kind, hash, rows, size."""
     if kind is not None and kind not in TABLES:
         raise ConfigError(f"--kind {kind}: no such kind; one of {', '.join(TABLES)}")
     store = ArtifactStore()
-    table = Table(title=store.location)
+    console.print(store.location, markup=False, highlight=False, soft_wrap=True)
+    table = Table()
     for title, justify in (("Kind", "left"), ("sha256", "left"), ("Rows", "right"), ("KiB", "right"), ("", "left")):
         table.add_column(title, justify=justify)
     for (found, sha256), n_bytes in store.sizes().items():

@@ -57,9 +57,7 @@ class ObjectFolder:
             StoreError: if it is no URL, or what it names is not there or cannot be reached.
         """
         if not _URL.fullmatch(url):
-            raise StoreError(
-                "CAPO_ARTIFACTS: expected a URL such as s3://bucket/prefix or file:///folder, without user"
-            )
+            raise StoreError("CAPO_ARTIFACTS: write s3://bucket/prefix or file:///folder, without a user or options")
         self.url = url.rstrip("/")
         self._protocol = url.partition("://")[0]
         self._fs: Any  # fsspec's declared types are wider than what its file systems return

@@ -17,11 +17,11 @@ from tasks.artifact_store import ArtifactStore
 from tasks.home import capo_home
 from tasks.step import Step, step
 
-N_WEIGHTS = 5
+N_WEIGHTS = 8
 
 
 def write_numbered(store: ArtifactStore, number: int) -> ArtifactRef:
-    """Store the artifact with this number: a table and five files of 200 kB, always the same."""
+    """Store the artifact with this number: a table and eight files of 200 kB, always the same."""
     random = np.random.default_rng(number)
 
     def fill(folder: Path) -> None:
