@@ -39,6 +39,10 @@ class DamagedArtifactError(CapoError, ValueError):
     """A stored artifact is missing or its bytes do not match its hash."""
 
 
+class StoreError(CapoError, RuntimeError):
+    """Where artifacts are shared cannot be reached, read or written."""
+
+
 class StackError(CapoError, RuntimeError):
     """A server, worker or deployment cannot be started, reached or stopped."""
 

@@ -16,10 +16,11 @@ from packaging.requirements import Requirement
 from rich.console import Console
 from rich.table import Table
 
-from capo_core.errors import InputFileError
+from capo_core.errors import InputFileError, StoreError
 from schemas.config import ExperimentConfig
 from schemas.judge import OpenAIJudge
-from tasks.home import capo_home, model_cache
+from tasks.home import artifacts_url, capo_home, model_cache
+from tasks.object_folder import reach
 from tasks.sources import find_source
 from tasks.tracking import tracking_uri
 
@@ -45,6 +46,7 @@ def examine(config: ExperimentConfig | None) -> list[Finding]:
         *_examine_bundled_models(),
         _examine_devices(),
         _examine_disk(),
+        _examine_store(),
     ]
     findings += [_examine_prefect(), _examine_mlflow()]
     if config is not None:
@@ -117,6 +119,24 @@ def _examine_disk() -> Finding:
     if free_gb < _MIN_FREE_GB:
         return Finding("disk", "note", detail, f"free some space: {_MIN_FREE_GB} GB are comfortable")
     return Finding("disk", "ok", detail)
+
+
+def _examine_store() -> Finding:
+    url = artifacts_url()
+    if url is None:
+        home = capo_home()
+        existing = next(path for path in (home, *home.parents) if path.exists())
+        if os.access(existing, os.W_OK):
+            return Finding("artifacts", "ok", f"{home / 'artifacts'} can be written")
+        return Finding("artifacts", "missing", f"{existing} cannot be written", "set CAPO_HOME to a folder of yours")
+    try:
+        refuses_taken_names = reach(url).try_out()
+    except StoreError as error:
+        return Finding("artifacts", "missing", "CAPO_ARTIFACTS cannot be used", str(error))
+    if refuses_taken_names:
+        return Finding("artifacts", "ok", f"{url} can be read and written; conditional puts hold")
+    advice = "artifacts are safe; machines at work on the same key may both compute it, the last record stands"
+    return Finding("artifacts", "note", f"{url} can be read and written, but ignores If-None-Match", advice)
 
 
 def _examine_prefect() -> Finding:

@@ -15,17 +15,18 @@ from tasks.artifact_store import ArtifactStore
 
 
 def print_inventory(console: Console, kind: str | None) -> None:
-    """Print one line per artifact: kind, hash, rows, size."""
+    """Print where the artifacts are and one line for each: kind, hash, rows, size."""
     if kind is not None and kind not in TABLES:
         raise ConfigError(f"--kind {kind}: no such kind; one of {', '.join(TABLES)}")
     store = ArtifactStore()
-    table = Table(title=str(store.root))
+    console.print(store.location, markup=False, highlight=False, soft_wrap=True)
+    table = Table()
     for title, justify in (("Kind", "left"), ("sha256", "left"), ("Rows", "right"), ("KiB", "right"), ("", "left")):
         table.add_column(title, justify=justify)
-    for found, sha256 in store.folders():
+    for (found, sha256), n_bytes in store.sizes().items():
         if kind is not None and found != kind:
             continue
-        size = sum(path.stat().st_size for path in (store.root / found / sha256).iterdir()) / 1024
+        size = n_bytes / 1024
         try:
             ref = store.find(found, sha256)
         except (DamagedArtifactError, ValueError):
@@ -71,7 +72,7 @@ def print_verification(console: Console) -> bool:
     n_damaged = 0
     for kind, sha256 in store.folders():
         try:
-            store.verify(store.find(kind, sha256))
+            store.audit(store.find(kind, sha256))
         except (DamagedArtifactError, ValueError) as error:
             n_damaged += 1
             console.print(f"[red]damaged[/red] {kind}/{sha256}: ", end="", highlight=False)

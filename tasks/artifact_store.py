@@ -1,5 +1,8 @@
 """The artifact store: immutable artifacts under `<home>/artifacts/<kind>/<sha256>/`, verified at every read.
 
+With `CAPO_ARTIFACTS` set, artifacts and lineage are shared at that URL (see `tasks.remote_artifacts`): what is written
+here is uploaded, what is not whole here is fetched, and the folder is a verified cache.
+
 An artifact is a folder with its files and a `manifest.json` naming the digest of each; its own sha256 is the digest
 of the manifest's canonical JSON. It is written to a temporary folder, fsynced, and renamed into place, so a
 folder under a final name is whole or damaged afterwards, never half-written. How an artifact came about
@@ -12,7 +15,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Callable, Mapping
@@ -20,43 +22,31 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from pydantic import JsonValue, ValidationError
+from pydantic import JsonValue
 
 from capo_core.errors import DamagedArtifactError
-from schemas.artifacts import ArtifactKind, ArtifactRef, FileEntry, Manifest
+from schemas.artifacts import ArtifactKind, ArtifactRef, Manifest
 from schemas.frames import SCHEMA_VERSIONS, TABLES, check_columns
-from tasks.home import capo_home
-
-MANIFEST_NAME = "manifest.json"
-
-
-def canonical_json(value: Any) -> str:
-    """Return `value` as JSON with sorted keys and no spaces: equal values give equal text."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-
-
-def hash_file(path: Path) -> str:
-    """Return the SHA-256 digest of a file's bytes in hexadecimal."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def write_file_atomically(path: Path, content: bytes) -> None:
-    """Write `content` under `path` by way of a temporary name in the same folder, fsync and rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    temporary.write_bytes(content)
-    _sync(temporary)
-    temporary.replace(path)
-    _sync(path.parent)
+from tasks.durable_files import sync, write_file_atomically
+from tasks.home import artifacts_url, capo_home
+from tasks.manifests import MANIFEST_NAME, canonical_json, check_folder, describe_files, read_manifest
+from tasks.object_folder import reach
+from tasks.remote_artifacts import RemoteArtifacts
 
 
 class ArtifactStore:
-    """Artifacts and lineage records under one folder."""
+    """Artifacts and lineage records under one folder, and at the URL where they are shared, if they are."""
 
     def __init__(self, home: Path | None = None) -> None:
         self.home = capo_home() if home is None else home
         self.root = self.home / "artifacts"
+        url = artifacts_url()
+        self.remote = None if url is None else RemoteArtifacts(reach(url))
+
+    @property
+    def location(self) -> str:
+        """Where the truth is: the URL if artifacts are shared, else the folder."""
+        return str(self.root) if self.remote is None else self.remote.url
 
     # -- writing ------------------------------------------------------------------------------------------------
 
@@ -83,8 +73,7 @@ class ArtifactStore:
         expected = TABLES[kind]
         if set(tables) != set(expected):
             raise ValueError(f"artifact kind {kind!r} has the tables {sorted(expected)}, got {sorted(tables)}")
-        folder = self.root / kind / f".tmp-{uuid.uuid4().hex}"
-        folder.mkdir(parents=True)
+        folder = self._make_temporary(kind)
         for name, frame in tables.items():
             check_columns(frame, expected[name], f"{kind}/{name}").write_parquet(folder / name, compression="zstd")
         if fill is not None:
@@ -94,10 +83,20 @@ class ArtifactStore:
             kind=kind,
             schema_version=SCHEMA_VERSIONS[kind],
             rows=rows,
-            files=_describe_files(folder),
+            files=describe_files(folder),
             metadata=dict(metadata or {}),
         )
-        return self._commit(folder, manifest)
+        text = canonical_json(manifest.model_dump(mode="json"))
+        (folder / MANIFEST_NAME).write_text(text, encoding="utf-8")
+        ref = ArtifactRef(
+            kind=kind,
+            sha256=hashlib.sha256(text.encode("utf-8")).hexdigest(),
+            rows=rows,
+            schema_version=manifest.schema_version,
+        )
+        self._commit(ref, folder)
+        self._publish(ref)
+        return ref
 
     def adopt(self, ref: ArtifactRef, folder: Path) -> None:
         """Copy an artifact's folder from elsewhere into the store, unless it is there and whole.
@@ -108,29 +107,46 @@ class ArtifactStore:
         try:
             self.verify(ref)
         except DamagedArtifactError:
-            manifest = self._read_manifest(ref, folder)
-            copy = self.root / ref.kind / f".tmp-{uuid.uuid4().hex}"
-            try:
-                shutil.copytree(folder, copy, ignore=shutil.ignore_patterns(MANIFEST_NAME))
-                if _describe_files(copy) != manifest.files:
-                    raise DamagedArtifactError(f"{folder}: its files are not those of {ref}") from None
-                self._commit(copy, manifest)
-            finally:
-                shutil.rmtree(copy, ignore_errors=True)
+            read_manifest(ref, folder)
+            self._take_in(ref, lambda copy: shutil.copytree(folder, copy, dirs_exist_ok=True), str(folder))
+            self._publish(ref)
 
-    def _commit(self, folder: Path, manifest: Manifest) -> ArtifactRef:
-        """Give a filled temporary folder its manifest and its final name."""
-        text = canonical_json(manifest.model_dump(mode="json"))
-        (folder / MANIFEST_NAME).write_text(text, encoding="utf-8")
+    def share(self, ref: ArtifactRef) -> None:
+        """Have an artifact that is whole here at the URL too, if artifacts are shared: it may be older than the URL."""
+        if self.remote is not None and not self.remote.has(ref):
+            self._publish(ref)
+
+    def _publish(self, ref: ArtifactRef) -> None:
+        if self.remote is not None:
+            self.remote.publish(ref, self.path(ref))
+
+    def _take_in(self, ref: ArtifactRef, fill: Callable[[Path], object], place: str) -> Manifest:
+        """Give an artifact from elsewhere its name here, once it was copied and found whole, and return its manifest.
+
+        Args:
+            ref: the artifact.
+            fill: copies it into the folder it is given.
+            place: where it comes from.
+        """
+        copy = self._make_temporary(ref.kind)
+        try:
+            fill(copy)
+            manifest = check_folder(ref, copy, place)
+            self._commit(ref, copy)
+        finally:
+            shutil.rmtree(copy, ignore_errors=True)
+        return manifest
+
+    def _make_temporary(self, kind: ArtifactKind) -> Path:
+        folder = self.root / kind / f".tmp-{uuid.uuid4().hex}"
+        folder.mkdir(parents=True)
+        return folder
+
+    def _commit(self, ref: ArtifactRef, folder: Path) -> None:
+        """Give a filled temporary folder with a manifest its final name."""
         for path in folder.iterdir():
-            _sync(path)
-        _sync(folder)
-        ref = ArtifactRef(
-            kind=manifest.kind,
-            sha256=hashlib.sha256(text.encode("utf-8")).hexdigest(),
-            rows=manifest.rows,
-            schema_version=manifest.schema_version,
-        )
+            sync(path)
+        sync(folder)
         final = self.path(ref)
         try:
             folder.rename(final)
@@ -138,13 +154,12 @@ class ArtifactStore:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
             self._replace_if_damaged(ref, folder, final)
-        _sync(final.parent)
-        return ref
+        sync(final.parent)
 
     def _replace_if_damaged(self, ref: ArtifactRef, folder: Path, final: Path) -> None:
         """Keep the artifact that is there if it is whole; else set it aside and put the new one in its place."""
         try:
-            self.verify(ref)
+            check_folder(ref, final)
         except DamagedArtifactError:
             aside = self.home / "damaged" / f"{ref.kind}-{ref.sha256}-{uuid.uuid4().hex[:8]}"
             aside.parent.mkdir(parents=True, exist_ok=True)
@@ -160,35 +175,29 @@ class ArtifactStore:
         return self.root / ref.kind / ref.sha256
 
     def verify(self, ref: ArtifactRef) -> Manifest:
-        """Return the artifact's manifest after re-hashing it and every file it names.
+        """Return the artifact's manifest after re-hashing it and every file it names; if shared, fetch it first.
 
         Raises:
             DamagedArtifactError: if the artifact is missing, incomplete, has a file too many or any byte changed.
         """
-        folder = self.path(ref)
-        manifest = self._read_manifest(ref)
-        present = {path.name for path in folder.iterdir()} - {MANIFEST_NAME}
-        if present != set(manifest.files):
-            difference = sorted(present ^ set(manifest.files))
-            raise DamagedArtifactError(f"artifact {folder}: files missing or not its own: {', '.join(difference)}")
-        for name, entry in manifest.files.items():
-            if hash_file(folder / name) != entry.sha256:
-                raise DamagedArtifactError(f"artifact {folder}: file {name} does not match its sha256; it was changed")
-        return manifest
+        try:
+            return check_folder(ref, self.path(ref))
+        except DamagedArtifactError:
+            if self.remote is None:
+                raise
+            remote = self.remote
+            return self._take_in(ref, lambda copy: remote.download(ref, copy), remote.place(ref))
 
-    def _read_manifest(self, ref: ArtifactRef, folder: Path | None = None) -> Manifest:
-        folder = folder or self.path(ref)
-        path = folder / MANIFEST_NAME
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise DamagedArtifactError(f"artifact {folder} is missing or unreadable ({error.strerror})") from error
-        if hashlib.sha256(content).hexdigest() != ref.sha256:
-            raise DamagedArtifactError(f"artifact {folder}: {MANIFEST_NAME} does not match its sha256; it was changed")
-        try:
-            return Manifest.model_validate_json(content)
-        except ValidationError as error:
-            raise DamagedArtifactError(f"artifact {folder}: {MANIFEST_NAME} is not a manifest: {error}") from error
+    def audit(self, ref: ArtifactRef) -> None:
+        """Re-hash an artifact where the truth is, even if there is a whole copy here.
+
+        Raises:
+            DamagedArtifactError: as `verify`.
+        """
+        if self.remote is None:
+            self.verify(ref)
+        else:
+            self.remote.verify(ref)
 
     def read_table(self, ref: ArtifactRef, name: str | None = None) -> pl.DataFrame:
         """Return one Parquet table of a verified artifact, the main one by default."""
@@ -201,13 +210,16 @@ class ArtifactStore:
         """Return the metadata of a verified artifact."""
         return self.verify(ref).metadata
 
+    def sizes(self) -> dict[tuple[str, str], int]:
+        """Return the bytes of every artifact by (kind, sha256), sorted."""
+        if self.remote is not None:
+            return self.remote.sizes()
+        folders = sorted(path for path in self.root.glob("*/*") if path.is_dir() and not path.name.startswith("."))
+        return {(path.parent.name, path.name): sum(file.stat().st_size for file in path.iterdir()) for path in folders}
+
     def folders(self) -> list[tuple[str, str]]:
-        """Return (kind, sha256) of every artifact folder, sorted."""
-        return sorted(
-            (path.parent.name, path.name)
-            for path in self.root.glob("*/*")
-            if path.is_dir() and not path.name.startswith(".")
-        )
+        """Return (kind, sha256) of every artifact, sorted."""
+        return list(self.sizes())
 
     def find(self, kind: str, sha256: str) -> ArtifactRef:
         """Return the full reference of an artifact known by kind and hash.
@@ -216,7 +228,12 @@ class ArtifactStore:
             DamagedArtifactError: if it is not there or its manifest is damaged.
         """
         probe = ArtifactRef.model_validate({"kind": kind, "sha256": sha256, "rows": 0, "schema_version": 1})
-        manifest = self._read_manifest(probe)
+        try:
+            manifest = read_manifest(probe, self.path(probe))
+        except DamagedArtifactError:
+            if self.remote is None:
+                raise
+            manifest = self.remote.manifest(probe)
         return probe.model_copy(update={"rows": manifest.rows, "schema_version": manifest.schema_version})
 
     # -- lineage ------------------------------------------------------------------------------------------------
@@ -226,21 +243,10 @@ class ArtifactStore:
         write_file_atomically(self.home / "lineage" / f"{key}.json", canonical_json(record).encode("utf-8"))
 
     def lineage(self) -> list[dict[str, Any]]:
-        """Return every lineage record, sorted by cache key."""
-        paths = sorted((self.home / "lineage").glob("[!.]*.json"))
-        return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-
-
-def _describe_files(folder: Path) -> dict[str, FileEntry]:
-    return {
-        path.name: FileEntry(sha256=hash_file(path), n_bytes=path.stat().st_size) for path in sorted(folder.iterdir())
-    }
-
-
-def _sync(path: Path) -> None:
-    """fsync a file or a folder, so that a rename after it never shows content that is not on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        """Return every lineage record, sorted by cache key; what other machines computed is kept here too."""
+        folder = self.home / "lineage"
+        if self.remote is not None:
+            here = {path.stem for path in folder.glob("[!.]*.json")}
+            for key, record in self.remote.records(without=here).items():
+                self.record_lineage(key, record)
+        return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("[!.]*.json"))]

@@ -35,9 +35,11 @@ from pydantic import BaseModel
 
 from capo_core.versions import library_versions
 from schemas.artifacts import ArtifactRef
-from tasks.artifact_store import ArtifactStore, canonical_json
+from tasks.artifact_store import ArtifactStore
 from tasks.home import capo_home
+from tasks.manifests import canonical_json
 from tasks.progress import run_progress
+from tasks.shared_results import load_result
 
 REFERENCE_SERIALIZER = "capo-reference"
 _POLL_SECONDS = 0.05
@@ -114,11 +116,7 @@ class ReferenceSerializer(Serializer):
             ValueError: if `blob` is anything but references.
             DamagedArtifactError: if an artifact is missing or damaged.
         """
-        refs = tuple(ArtifactRef.parse(line) for line in blob.decode("ascii").split("\n"))
-        store = ArtifactStore()
-        for ref in refs:
-            store.verify(ref)
-        return refs[0] if len(refs) == 1 else refs
+        return load_result(ArtifactStore(), blob.decode("ascii").split("\n"))
 
 
 def set_aside_foreign_record(key: str) -> None:

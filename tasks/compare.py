@@ -18,7 +18,8 @@ from schemas.artifacts import ArtifactRef
 from schemas.config import EvaluationConfig, TaskSpec
 from schemas.section import flatten_keys
 from tasks import tracking
-from tasks.artifact_store import ArtifactStore, write_file_atomically
+from tasks.artifact_store import ArtifactStore
+from tasks.durable_files import write_file_atomically
 from tasks.home import capo_home
 from tasks.lineage import trace_lineage
 from tasks.step import Step, step

@@ -12,7 +12,8 @@ from capo_core.results_text import render_latex, render_markdown
 from schemas.artifacts import ArtifactRef
 from schemas.config import EvaluationConfig
 from schemas.frames import TABLES, empty
-from tasks.artifact_store import ArtifactStore, write_file_atomically
+from tasks.artifact_store import ArtifactStore
+from tasks.durable_files import write_file_atomically
 from tasks.home import capo_home
 from tasks.step import Step, step
 from tasks.tracking import name_figures

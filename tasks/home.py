@@ -1,4 +1,7 @@
-"""Where capo keeps its things on this machine: one folder, `CAPO_HOME`, default `.capo` in the working directory."""
+"""Where capo keeps its things: one folder, `CAPO_HOME`, default `.capo` in the working directory.
+
+Artifacts that several machines share are kept at a URL besides, `CAPO_ARTIFACTS`.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,11 @@ from pathlib import Path
 def capo_home() -> Path:
     """Return the absolute path of capo's folder; read from the environment at each call."""
     return Path(os.environ.get("CAPO_HOME", ".capo")).expanduser().resolve()
+
+
+def artifacts_url() -> str | None:
+    """Return the URL at which artifacts are shared (`s3://bucket/prefix`, `file:///folder`), None if they are not."""
+    return os.environ.get("CAPO_ARTIFACTS") or None
 
 
 def model_cache() -> Path:

@@ -18,7 +18,8 @@ from capo_core.versions import library_versions
 from schemas.artifacts import ArtifactRef
 from schemas.config import ExperimentConfig
 from schemas.frames import RETENTION, TABLES, VALUE_PROFILES, empty
-from tasks.artifact_store import ArtifactStore, write_file_atomically
+from tasks.artifact_store import ArtifactStore
+from tasks.durable_files import write_file_atomically
 from tasks.home import capo_home
 from tasks.lineage import trace_lineage
 from tasks.step import Step, describe_step, step

@@ -34,8 +34,10 @@ from schemas.artifacts import ArtifactKind, ArtifactRef
 from tasks import tracking
 from tasks.artifact_store import ArtifactStore
 from tasks.caching import ContentPolicy, FlockLockManager, ReferenceSerializer, compute_cache_key, identify
+from tasks.leases import hold_turn
 from tasks.memory import give_memory_back
 from tasks.progress import StepProgress, format_seconds, run_progress
+from tasks.shared_results import recall, settle
 
 GPU = "gpu"
 """Tag of tasks that run a model; a server's limit on it lets only so many run at once."""
@@ -120,7 +122,7 @@ def step(name: str, *, version: int, uses_models: bool = False) -> Callable[[Cal
             bound = public.bind(*args, **kwargs)
             bound.apply_defaults()
             try:
-                return _compute(name, version, uses_models, body, bound.arguments)
+                return _obtain(name, version, uses_models, body, bound.arguments)
             finally:
                 if uses_models:
                     give_memory_back()
@@ -140,11 +142,29 @@ def step(name: str, *, version: int, uses_models: bool = False) -> Callable[[Cal
     return decorate
 
 
-def _compute(name: str, version: int, uses_models: bool, body: Callable[..., Any], inputs: Mapping[str, Any]) -> Any:
-    """Run a step's body with its MLflow run, lineage record and log lines around it."""
+def _obtain(name: str, version: int, uses_models: bool, body: Callable[..., Any], inputs: Mapping[str, Any]) -> Any:
+    """Compute a step, unless another machine that shares the artifacts has, or does while this one waits."""
     key = compute_cache_key(name, version, dict(inputs), uses_models=uses_models)
-    label = describe_step(name, inputs)
-    current = Step(name, label, key, _logger())
+    current = Step(name, describe_step(name, inputs), key, _logger())
+    remote = current.store.remote
+    if remote is None:
+        return _compute(current, version, body, inputs)[0]
+    found = recall(current.store, remote, key, current.logger)
+    if found is None:
+        with hold_turn(remote.objects, key):
+            found = recall(current.store, remote, key, current.logger)
+            if found is None:
+                result, record = _compute(current, version, body, inputs)
+                return settle(current.store, remote, key, record, result, current.logger)
+    current.logger.info("%s: computed before, found at %s", current.label, remote.url)
+    return found
+
+
+def _compute(
+    current: Step, version: int, body: Callable[..., Any], inputs: Mapping[str, Any]
+) -> tuple[Any, dict[str, JsonValue]]:
+    """Run a step's body with MLflow run, lineage record and log lines around it; return its result and that record."""
+    name, label, key = current.name, current.label, current.key
     reads = list(collect_refs(inputs.values()))
     config = {k: identify(v) for k, v in inputs.items() if not any(True for _ in collect_refs([v]))}
     flow_run_id = _flow_run_id()
@@ -160,18 +180,17 @@ def _compute(name: str, version: int, uses_models: bool, body: Callable[..., Any
             tracking.finish_run(current.run_id, failed=True)
         raise
     seconds = time.monotonic() - started
-    current.store.record_lineage(
-        key,
-        {
-            "step": name,
-            "version": version,
-            "key": key,
-            "config": config,
-            "reads": [str(ref) for ref in reads],
-            "writes": [str(ref) for ref in current.written],
-            "seconds": round(seconds, 3),
-        },
-    )
+    record: dict[str, JsonValue] = {
+        "step": name,
+        "version": version,
+        "key": key,
+        "config": config,
+        "reads": [str(ref) for ref in reads],
+        "writes": [str(ref) for ref in current.written],
+        "returns": [str(ref) for ref in collect_refs([result])],
+        "seconds": round(seconds, 3),
+    }
+    current.store.record_lineage(key, record)
     if current.run_id is not None:
         tracking.name_artifacts(current.run_id, reads=reads, writes=current.written)
         current.log_metrics({"seconds": seconds})
@@ -179,7 +198,7 @@ def _compute(name: str, version: int, uses_models: bool, body: Callable[..., Any
     if flow_run_id is not None:
         run_progress(flow_run_id).record(name, seconds)
     current.logger.info("%s: done in %s", label, format_seconds(seconds))
-    return result
+    return result, record
 
 
 def describe_step(name: str, inputs: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ atexit.register(shutil.rmtree, _SESSION, ignore_errors=True)
 os.environ["CAPO_HOME"] = str(_SESSION / "home")
 os.environ["PREFECT_HOME"] = str(_SESSION / "prefect")
 os.environ["PREFECT_LOGGING_TO_API_ENABLED"] = "false"
-for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI"):
+for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "CAPO_ARTIFACTS"):
     os.environ.pop(name, None)
 (_SESSION / "prefect").mkdir(parents=True)
 

@@ -11,7 +11,8 @@ import pytest
 from capo_core.errors import DamagedArtifactError
 from schemas.artifacts import ArtifactRef
 from schemas.frames import RETENTION
-from tasks.artifact_store import ArtifactStore, canonical_json, hash_file
+from tasks.artifact_store import ArtifactStore
+from tasks.manifests import canonical_json, hash_file
 
 
 def _table(value: float = 0.5) -> pl.DataFrame:
