@@ -1,15 +1,12 @@
-"""The history of each corpus, `<home>/corpora/<corpus>/history.json`: which batches it has taken in, in order.
+"""The history of each corpus, `corpora/<corpus>/<version>.json`: which batch each version took in.
 
-The one file of capo's that is replaced: always whole, under a lock, and only ever by a longer one.
+It lies in capo's home or, where artifacts are shared, beside them. An entry is created once and never replaced: of two
+who take in a batch at the same time one succeeds.
 """
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 
 from prefect.events import emit_event
 from pydantic import ValidationError
@@ -18,14 +15,16 @@ from capo_core.errors import CorpusError
 from schemas.artifacts import ArtifactRef, SourceFile
 from schemas.batches import CorpusHistory, TakenBatch
 from schemas.config import CorpusConfig, ExperimentConfig
-from tasks.artifact_store import ArtifactStore, write_file_atomically
-from tasks.home import capo_home
+from tasks.artifact_store import ArtifactStore
+from tasks.durable_files import create_file_atomically
+from tasks.home import artifacts_url, capo_home
+from tasks.object_folder import reach
 from tasks.sources import find_source
 
 BATCH_INGESTED = "capo.batch.ingested"
 """Event of a corpus that has a new version; its payload: version, changed (annotators), config."""
 
-_FILE, _LOCK = "history.json", ".lock"
+_FOLDER = "corpora"
 
 
 def read_history(corpus: str, version: int | None = None) -> CorpusHistory:
@@ -36,15 +35,17 @@ def read_history(corpus: str, version: int | None = None) -> CorpusHistory:
         version: the last one of interest; None for the newest.
 
     Raises:
-        CorpusError: if there is no such version, or the file is not a history.
+        CorpusError: if there is no such version, or what is there is not a history.
     """
-    path = _folder(corpus) / _FILE
-    try:
-        history = CorpusHistory.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        history = CorpusHistory(corpus=corpus)
-    except ValidationError as error:
-        raise CorpusError(f"{path}: is not the history of a corpus: {error}; restore it from a backup") from error
+    batches = []
+    for number, (place, content) in enumerate(_read_entries(corpus), start=2):
+        if not place.endswith(_file(number)):
+            raise CorpusError(f"{place}: version {number} of {corpus} is missing; restore it from a backup")
+        try:
+            batches.append(TakenBatch.model_validate_json(content))
+        except ValidationError as error:
+            raise CorpusError(f"{place}: is not a batch of a corpus: {error}; restore it from a backup") from error
+    history = CorpusHistory(corpus=corpus, batches=tuple(batches))
     if version is None:
         return history
     if version > history.version:
@@ -75,13 +76,10 @@ def append_batch(corpus: str, batch: ArtifactRef, source: SourceFile, *, version
     Raises:
         CorpusError: if the new version would have another number: another batch was taken in meanwhile.
     """
-    with _locked(corpus):
-        history = read_history(corpus)
-        if version != history.version + 1:
-            raise CorpusError(f"corpus {corpus}: another batch was taken in meanwhile; take {source.name} in again")
-        taken = TakenBatch(batch=batch, file=source.name, sha256=source.sha256, taken_at=datetime.now(UTC))
-        longer = history.model_copy(update={"batches": (*history.batches, taken)})
-        write_file_atomically(_folder(corpus) / _FILE, longer.model_dump_json(indent=1).encode("utf-8"))
+    taken = TakenBatch(batch=batch, file=source.name, sha256=source.sha256, taken_at=datetime.now(UTC))
+    is_next = version == read_history(corpus).version + 1
+    if not (is_next and _create_entry(corpus, version, taken.model_dump_json(indent=1).encode("utf-8"))):
+        raise CorpusError(f"corpus {corpus}: another batch was taken in meanwhile; take {source.name} in again")
 
 
 def announce_batch(config: ExperimentConfig, version: int, corpus: ArtifactRef) -> None:
@@ -101,14 +99,28 @@ def announce_batch(config: ExperimentConfig, version: int, corpus: ArtifactRef) 
     )
 
 
-def _folder(corpus: str) -> Path:
-    return capo_home() / "corpora" / corpus
+def _file(version: int) -> str:
+    return f"{version:06}.json"
 
 
-@contextmanager
-def _locked(corpus: str) -> Iterator[None]:
-    folder = _folder(corpus)
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / _LOCK).open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+def _create_entry(corpus: str, version: int, content: bytes) -> bool:
+    """Write a version's entry unless there is one, and return whether it was written; of several one succeeds."""
+    url = artifacts_url()
+    if url is not None:
+        return reach(url).create(f"{_FOLDER}/{corpus}/{_file(version)}", content)
+    try:
+        create_file_atomically(capo_home() / _FOLDER / corpus / _file(version), content)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _read_entries(corpus: str) -> list[tuple[str, bytes]]:
+    """Return where each entry is and what it says, by version."""
+    url = artifacts_url()
+    if url is None:
+        paths = sorted((capo_home() / _FOLDER / corpus).glob("[0-9]*.json"))
+        return [(str(path), path.read_bytes()) for path in paths]
+    objects = reach(url)
+    contents = objects.read_many(list(objects.sizes(f"{_FOLDER}/{corpus}")))
+    return [(objects.place(name), content) for name, content in sorted(contents.items())]

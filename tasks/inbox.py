@@ -11,7 +11,7 @@ import yaml
 from capo_core.config_file import load_config
 from capo_core.errors import InputFileError
 from schemas.config import ExperimentConfig
-from tasks.artifact_store import write_file_atomically
+from tasks.durable_files import write_file_atomically
 from tasks.home import capo_home
 
 EXPERIMENT_FILE = "experiment.yaml"
