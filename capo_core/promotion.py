@@ -138,8 +138,13 @@ def _judge_imitation(
         bar = f"chance is {format_value(chance)}; on {config.min_items} items or more, all of the interval above it"
         return _row("imitation", row, holds, f"the first version: {told}, {bar}")
     row = _find(comparisons, wanted, _DECISIONS, config.group_size)
-    enough = row is not None and row["n"] >= config.min_items
-    holds = enough and row["difference"] > 0 and row["p_value"] is not None and row["p_value"] <= config.alpha
+    holds = (
+        row is not None
+        and row["n"] >= config.min_items
+        and row["difference"] > 0
+        and row["p_value"] is not None
+        and row["p_value"] <= config.alpha
+    )
     p_value = "" if row is None or row["p_value"] is None else f", p = {row['p_value']:.3g}"
     told = _tell(row, "difference") + p_value
     bar = f"better at p ≤ {config.alpha:g} on {config.min_items} items or more is asked for"
