@@ -37,7 +37,7 @@ def serve_objects(folder: Path) -> Iterator[dict[str, str]]:
         "AWS_EC2_METADATA_DISABLED": "true",
     }
     command = [
-        program, "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
+        program, "-logtostderr=true", "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
         "-s3", "-s3.port.iceberg=0", "-s3.port.lance=0",
         "-volume.max=30", "-master.volumeSizeLimitMB=64", "-volume.minFreeSpace=0",
         *(f"-{name}={port}" for name, port in ports.items()),

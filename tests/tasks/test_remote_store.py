@@ -359,6 +359,7 @@ def test_a_second_machine_finds_what_the_first_computed_and_makes_the_same(s3: d
     outputs = []
     for name in ("first", "second"):
         home = tmp_path / name
+        (home / "prefect").mkdir(parents=True)
         place = {"CAPO_ARTIFACTS": f"s3://{BUCKET}/{tmp_path.name}", "PREFECT_HOME": str(home / "prefect")}
         done = _capo("ingest", EXAMPLE, home=home, PREFECT_LOGGING_TO_API_ENABLED="false", **place, **s3)
         assert done.returncode == 0, done.stderr
