@@ -83,13 +83,13 @@ def _measure_doubt(
     if not people:
         return None, None
     place = {item_id: number for number, item_id in enumerate(item_ids)}
-    n_labels = measured["label_logprobs"].list.len().max()
-    shares = np.zeros((len(people), len(item_ids), int(n_labels)))  # pyright: ignore[reportArgumentType]
+    n_labels = len(measured["label_logprobs"][0])
+    shares = np.zeros((len(people), len(item_ids), n_labels))
     for person, item_id, logprobs in measured.select("annotator_id", "item_id", "label_logprobs").iter_rows():
         if item_id in place:
             shares[people.index(person), place[item_id]] = np.exp(logprobs)
     entropies = label_entropies(shares)
-    uncertainty = entropies[people.index(annotator_id)] / np.log2(n_labels) if annotator_id in people else None  # pyright: ignore[reportArgumentType]
+    uncertainty = entropies[people.index(annotator_id)] / np.log2(n_labels) if annotator_id in people else None
     disagreement = label_entropies(shares.mean(axis=0)) - entropies.mean(axis=0) if len(people) > 1 else None
     return uncertainty, disagreement
 
