@@ -23,6 +23,7 @@ _DEFAULTS = {
     # Threads that wait for one another soon sleep instead of spinning: beside one other busy process on two cores,
     # spinning without end made training four times slower than sleeping at once; this stands between the two.
     "GOMP_SPINCOUNT": "20000",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 
 

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -83,10 +83,46 @@ def test_a_deployed_flow_runs_and_both_servers_know_it(home: Path, endpoints: En
         "split",
         f"ingest {run['parameters']['config']['name']}",
     }
+    experiment = httpx.get(
+        f"{endpoints.mlflow_tracking_uri}/api/2.0/mlflow/experiments/get", params={"experiment_id": "1"}, timeout=30
+    ).json()["experiment"]
+    # Files stay readable by capo's commands when the servers are down.
+    assert experiment["artifact_location"].startswith((home / "mlflow" / "artifacts").as_uri())
     # capo's own commands use the same servers, and with them the same cache.
     again = _run("deployments.cli", "ingest", EXAMPLE, "--set", "splits.seed=7", "--home", str(home))
     assert again.returncode == 0, again.stderr
     assert again.stderr.count("Cached(type=COMPLETED)") == 2
+
+
+def test_a_file_dropped_into_an_inbox_is_taken_in_and_leads_to_a_retraining(home: Path, endpoints: Endpoints) -> None:
+    made = _run("deployments.cli", "inbox", EXAMPLE, "--set", "corpus.name=dropped", "--home", str(home))
+    assert made.returncode == 0, made.stderr
+    inbox = home / "inbox" / "dropped"
+    header = "item_id,text_a,text_b,annotator_id,label,explanation\n"
+    (inbox / "monday.csv").write_text(f"{header}new,It snows.,It is cold.,ada,entailment,Snow is cold.\n")
+    (inbox / "broken.csv").write_text("item_id,text_a\n1,x\n")
+    _wait_until(lambda: (inbox / "taken" / "monday.csv").exists() and (inbox / "refused" / "broken.csv").exists())
+    reason = (inbox / "refused" / "broken.csv.reason.txt").read_text()
+    assert "missing column(s) text_b, annotator_id, label, explanation" in reason
+    assert (home / "corpora" / "dropped" / "000002.json").exists()
+
+    def retrainings() -> list[dict]:
+        runs = httpx.post(f"{endpoints.prefect_api_url}/flow_runs/filter", json={}, timeout=30).json()
+        return [run for run in runs if (run["created_by"] or {}).get("type") == "AUTOMATION"]
+
+    _wait_until(lambda: bool(retrainings()))
+    (run,) = retrainings()
+    assert run["parameters"]["config"]["corpus"]["name"] == "dropped"
+    # What it would do is tested in tests/flows/test_batches.py.
+    cancelled = {"state": {"type": "CANCELLING"}, "force": True}
+    httpx.post(f"{endpoints.prefect_api_url}/flow_runs/{run['id']}/set_state", json=cancelled, timeout=30)
+
+
+def _wait_until(holds: Callable[[], bool], timeout_seconds: float = 240) -> None:
+    deadline = time.monotonic() + timeout_seconds
+    while not holds():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(1)
 
 
 @pytest.mark.parametrize(
