@@ -9,7 +9,7 @@ import polars as pl
 from capo_core.batches.suggestion import suggest_items
 from capo_core.batches.suggestion_export import write_suggestions
 from capo_core.corpora.tabular import read_items
-from capo_core.errors import CorpusError, InputFileError, RegistryError
+from capo_core.errors import CorpusError, InputFileError
 from capo_core.generation.predicting import predict
 from capo_core.models import load_encoder, resolve_model
 from capo_core.text import text_id
@@ -18,7 +18,7 @@ from schemas.config import ExperimentConfig
 from schemas.frames import GENERATIONS
 from tasks.artifact_store import ArtifactStore
 from tasks.home import model_cache
-from tasks.registry import fetch_version, find_champion, list_versions, model_name
+from tasks.registry import fetch_version, find_champion, list_versions
 
 
 def suggest(
@@ -68,8 +68,8 @@ def _ask_champions(corpus: str, pool: pl.DataFrame) -> pl.DataFrame:
         if champion is None:
             continue
         recipe = fetch_version(champion)
-        if recipe.corpus != corpus or name != model_name(corpus, recipe.target):
-            raise RegistryError(f"{name}: its recipe is of {recipe.corpus}.{recipe.target}; register it again")
+        if recipe.corpus != corpus:  # a corpus's name may itself begin with another's and a dot
+            continue
         base = resolve_model(recipe.model.id, recipe.model.revision, cache_dir=model_cache())
         short = recipe.model_copy(update={"generation": recipe.generation.model_copy(update={"max_new_tokens": 8})})
         answers.append(predict(pool, recipe.annotators, short, base, ArtifactStore().path(recipe.adapter)))
