@@ -16,6 +16,7 @@ from capo_core.human_validation.rating_figures import summarise_ratings
 from capo_core.human_validation.ratings import read_ratings
 from capo_core.human_validation.sheet import PLACEHOLDER, read_consent, write_text
 from capo_core.human_validation.team_notes import TEAM_FILE, describe_power, plan_power, write_team_notes
+from capo_core.judging.groups import keep_candidates
 from schemas.artifacts import ArtifactRef, SourceFile
 from schemas.config import TaskSpec
 from schemas.frames import VERDICTS
@@ -43,9 +44,11 @@ def export_validation(
     if secret_id(secret) != signed_by:
         raise ValueError(f"the validation secret in this home is not {signed_by}; run the whole flow on one machine")
     consent_text = read_consent(Path(consent.path) if consent else None)
-    tasks, key = build_validation_set(
-        step.read(corpus), step.read_all(generations), task, human_validation, secret=secret
-    )
+    n_references = human_validation.n_references
+    frame, answered, left_out = keep_candidates(step.read(corpus), step.read_all(generations), n_references)
+    if left_out:
+        step.logger.warning("not rated, for want of %d references: %s", n_references, ", ".join(left_out))
+    tasks, key = build_validation_set(frame, answered, task, human_validation, secret=secret)
     sheets = step.write(
         "validation_tasks",
         {"data.parquet": tasks},

@@ -12,6 +12,7 @@ from capo_core.judging.calibration import attribute_groups, measure_agreement
 from capo_core.judging.comparisons import compare_verdicts, count_wins
 from capo_core.judging.endpoint_backend import OpenAIJudgeBackend
 from capo_core.judging.figures import summarise_verdicts
+from capo_core.judging.groups import keep_candidates
 from capo_core.judging.journal import VerdictJournal
 from capo_core.judging.local_backend import LocalJudgeBackend
 from capo_core.judging.question_set import build_questions
@@ -75,12 +76,13 @@ def summarise_judges(
     seeds: list[int],
 ) -> ArtifactRef:
     """Return all verdicts of all judges with their figures, comparisons and agreement."""
-    frame, found = step.read(corpus), step.read_all(verdicts)
+    frame, answered = _read_candidates(step, corpus, generations, judge)
+    found = step.read_all(verdicts)
     annotators = sorted(frame["annotator_id"].unique().to_list())
     metrics = summarise_verdicts(found, judge, annotators, seeds=seeds)
     attributed = {}
     if "attribution" in judge.protocols:
-        attributed = attribute_groups(frame, _read_generations(step, generations), task, judge)
+        attributed = attribute_groups(frame, answered, task, judge)
     tables = {
         "metrics.parquet": metrics,
         "comparisons.parquet": compare_verdicts(found, judge, annotators),
@@ -106,7 +108,7 @@ def _ask(
     Verdicts are journalled as they come, under a name that limits and budgets are no part of: a run that was killed,
     or whose budget is raised later, asks only what is still open.
     """
-    questions = build_questions(step.read(corpus), _read_generations(step, generations), task, judge)
+    questions = build_questions(*_read_candidates(step, corpus, generations, judge), task, judge)
     asked_of = {"judge": judge.backends[0].judge, "base": base, "model": model}
     identity = {**asked_of, "questions": [question.question_id for question in questions]}
     folder = step.store.home / "scratch" / compute_cache_key("asked", 1, identity, uses_models=True)
@@ -128,8 +130,15 @@ def _ask(
     return asked
 
 
-def _read_generations(step: Step, generations: list[ArtifactRef]) -> pl.DataFrame:
-    return step.read_all(generations) if generations else empty(GENERATIONS)
+def _read_candidates(
+    step: Step, corpus: ArtifactRef, generations: list[ArtifactRef], judge: JudgeConfig
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return corpus and generations of those among whom a judge can choose."""
+    answered = step.read_all(generations) if generations else empty(GENERATIONS)
+    frame, answered, left_out = keep_candidates(step.read(corpus), answered, judge.n_references)
+    if left_out:
+        step.logger.warning("not judged, for want of %d references: %s", judge.n_references, ", ".join(left_out))
+    return frame, answered
 
 
 def _open_backend(step: Step, judge: JudgeConfig, base: ModelRef | None, model: ModelConfig | None) -> JudgeBackend:

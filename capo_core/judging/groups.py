@@ -66,6 +66,31 @@ def list_candidates(corpus: pl.DataFrame) -> list[str]:
     return annotators
 
 
+def keep_candidates(
+    corpus: pl.DataFrame, generations: pl.DataFrame, n_references: int
+) -> tuple[pl.DataFrame, pl.DataFrame, list[str]]:
+    """Return corpus and generations of those who have explained training items enough to be known by, and the others.
+
+    Somebody new has no references yet; the others are judged all the same.
+
+    Args:
+        corpus: CORPUS.
+        generations: GENERATIONS.
+        n_references: explanations that each candidate is shown by.
+
+    Returns:
+        Both frames without the rows of those left out, and the ids of these, sorted.
+    """
+    training = _first_explanations(corpus.filter(pl.col("split") == "train"))
+    everybody = sorted(corpus["annotator_id"].unique().to_list())
+    left_out = [name for name in everybody if len(training.get(name, {})) < n_references]
+    if not left_out:
+        return corpus, generations, []
+    # Null stands for nobody in particular, whom zero_shot imitates.
+    is_kept = ~pl.col("annotator_id").is_in(left_out) | pl.col("annotator_id").is_null()
+    return corpus.filter(is_kept), generations.filter(is_kept), left_out
+
+
 def draw_references(
     corpus: pl.DataFrame, *, n_references: int, seed: int, index: int = 0
 ) -> dict[str, tuple[str, ...]]:

@@ -10,7 +10,7 @@ from judging_material import ANNOTATORS, TASK, item_name, make_corpus, make_gene
 from capo_core.errors import CorpusError
 from capo_core.judging.attribution import list_rotations, render_attribution
 from capo_core.judging.fencing import fence, neutralise
-from capo_core.judging.groups import draw_groups, draw_references
+from capo_core.judging.groups import draw_groups, draw_references, keep_candidates
 from capo_core.judging.question_set import build_questions
 from capo_core.judging.questions import JudgeQuestion
 from schemas.judge import JudgeConfig
@@ -225,3 +225,26 @@ def test_questions_with_the_same_references_share_their_opening() -> None:
     openings = {q.messages[1]["content"].split("The explanations to attribute")[0] for q in questions}
     # One per group index: 3 draws of references.
     assert len(openings) == 3
+
+
+def test_somebody_without_references_enough_is_left_out_and_the_others_are_judged() -> None:
+    everybody = make_corpus()
+    is_late = (pl.col("annotator_id") == ANNOTATORS[0]) & (pl.col("split") == "train") & (pl.col("item_id") > "item01")
+    corpus = everybody.filter(~is_late)  # two training explanations are left of the first person
+    with pytest.raises(CorpusError, match="explained 2 training items, n_references asks for 3"):
+        draw_references(corpus, n_references=3, seed=5)
+
+    kept, answered, left_out = keep_candidates(corpus, make_generations(), 3)
+    assert left_out == [ANNOTATORS[0]]
+    assert set(draw_references(kept, n_references=3, seed=5)) == set(ANNOTATORS[1:])
+    groups = draw_groups(kept, answered, ["human", "zero_shot", "sft"], group_size=3, seed=5)
+    assert {group.annotator_id for group in groups} == set(ANNOTATORS[1:])
+    assert {group.method for group in groups} == {"human", "zero_shot", "sft"}
+
+
+def test_where_all_have_references_enough_nothing_is_left_out() -> None:
+    corpus, generations = make_corpus(), make_generations()
+    kept, answered, left_out = keep_candidates(corpus, generations, 6)
+    assert left_out == []
+    assert kept is corpus
+    assert answered is generations
