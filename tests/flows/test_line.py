@@ -62,7 +62,7 @@ def test_every_stage_leaves_its_artifact(first_run: dict[str, str]) -> None:
     assert kinds == {
         "annotations", "corpus", "agreement", "convergence", "stability", "style", "demonstrations", "preferences",
         "adapter", "value_profile", "generations", "retention", "evaluation", "verdicts", "validation_tasks",
-        "validation_key", "report",
+        "validation_key", "report", "promotion",
     }  # fmt: skip
     adapters = [key for key in first_run if key.startswith("adapters/")]
     assert len(adapters) == 8  # (SFT, CAPO) × four annotators × one seed
@@ -107,7 +107,7 @@ def test_every_mlflow_run_names_what_it_read_and_wrote(first_run: dict[str, str]
     runs = client.search_runs(experiments, "tags.`capo.level` = 'step'")
     written = {ref for run in runs for tag, ref in run.data.tags.items() if tag.startswith("capo.writes.")}
     assert set(first_run.values()) <= written
-    reading = [run for run in runs if run.data.tags["capo.step"] != "ingest"]
+    reading = [run for run in runs if run.data.tags["capo.step"] not in ("ingest", "batch")]
     assert all(any(tag.startswith("capo.reads.") for tag in run.data.tags) for run in reading)
 
 
@@ -124,6 +124,7 @@ def test_changing_beta_reruns_only_capo_and_what_follows_it(first_run: dict[str,
         *(f"train-capo {who} seed 13" for who in people),
         *(f"measure-retention capo {who} seed 13" for who in people),
         *(f"generate capo {who} seed 13" for who in people),
+        *(f"decide-promotion capo {who}" for who in people),
         "evaluate", "judge capo", "judge-pairs", "summarise-verdicts", "export-validation", "report",
     }  # fmt: skip
 
