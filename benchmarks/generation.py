@@ -146,9 +146,8 @@ def compare(workload: Workload, n_rounds: int) -> None:
           f"{rates['shared'] / rates['peft']:.2f}")  # fmt: skip
 
 
-def peft_loop(workload: Workload) -> Callable[[], None]:
-    """Return generation by transformers and PEFT, annotator by annotator."""
-    tokenizer = load_tokenizer(workload.ref)
+def load_through_peft(workload: Workload) -> Any:
+    """Return the model as transformers and PEFT load it, every annotator's adapter beside its weights."""
     with quiet_libraries():
         model: Any = load_model(workload.ref, workload.config.model.dtype, "cpu", "sdpa")
         for name in workload.annotators:
@@ -157,7 +156,13 @@ def peft_loop(workload: Workload) -> Callable[[], None]:
                 model.load_adapter(folder, name, autocast_adapter_dtype=False)
             else:
                 model = PeftModel.from_pretrained(model, folder, adapter_name=name, autocast_adapter_dtype=False)
-    model.eval()
+    return model.eval()
+
+
+def peft_loop(workload: Workload) -> Callable[[], None]:
+    """Return generation by transformers and PEFT, annotator by annotator."""
+    tokenizer = load_tokenizer(workload.ref)
+    model = load_through_peft(workload)
     n_new = workload.generation.max_new_tokens
     prompts = [encode_prompt(request.prompt, tokenizer) for request in workload.requests(["anyone"], tagged=False)]
     prompts.sort(key=len)

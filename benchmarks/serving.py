@@ -27,19 +27,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from statistics import mean, median
-from typing import Any
 
-from peft import PeftModel
-
-from benchmarks.generation import PEER_ROWS, Workload, prepare
+from benchmarks.generation import PEER_ROWS, Workload, load_through_peft, prepare
 from benchmarks.machine import describe_machine, time_in_turns
 from capo_core.chat import encode_prompt
 from capo_core.generation.answering import AnswerBatch, Person, Question
 from capo_core.generation.mixed_adapters import load_mixed
 from capo_core.generation.responses import generate_responses
-from capo_core.models import load_model, load_policy, load_tokenizer
+from capo_core.models import load_policy, load_tokenizer
 from capo_core.prompts import item_text
-from capo_core.quiet import quiet_libraries
 from schemas.artifacts import ArtifactRef
 from schemas.registry import AnsweringRecipe
 
@@ -189,15 +185,7 @@ def capo_merged(workload: Workload) -> Callable[[Timed], None]:
 def peft_mixed(workload: Workload) -> Callable[[Timed], None]:
     """Return answering by transformers, PEFT choosing the adapter by row."""
     tokenizer = load_tokenizer(workload.ref)
-    with quiet_libraries():
-        model: Any = load_model(workload.ref, workload.config.model.dtype, "cpu", "sdpa")
-        for name in workload.annotators:
-            folder = str(workload.adapters / name)
-            if isinstance(model, PeftModel):
-                model.load_adapter(folder, name, autocast_adapter_dtype=False)
-            else:
-                model = PeftModel.from_pretrained(model, folder, adapter_name=name, autocast_adapter_dtype=False)
-    model.eval()
+    model = load_through_peft(workload)
     n_new = workload.generation.max_new_tokens
 
     def answer(timed: Timed) -> None:

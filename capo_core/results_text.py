@@ -11,6 +11,7 @@ import polars as pl
 
 from capo_core.markdown import escape_markdown, write_markdown_table
 from capo_core.report.formats import (
+    DOES_NOT_APPLY,
     MINUS,
     NO_BREAK,
     NOT_MEASURED,
@@ -23,7 +24,6 @@ from capo_core.report.formats import (
 )
 from capo_core.results import FIGURES, ArmTable, Figure, Row, check_bars, split_arms, transfer_figures
 
-DOES_NOT_APPLY = "–"
 ANY = "any"
 
 

@@ -18,7 +18,7 @@ from schemas.config import ExperimentConfig
 from schemas.frames import GENERATIONS
 from tasks.artifact_store import ArtifactStore
 from tasks.home import model_cache
-from tasks.registry import fetch_version, find_champion, list_versions
+from tasks.registry import CHAMPION, fetch_version, list_versions
 
 
 def suggest(
@@ -61,11 +61,9 @@ def suggest(
 
 def _ask_champions(corpus: str, pool: pl.DataFrame) -> pl.DataFrame:
     """Return what every champion of the corpus answers to the pool's items."""
-    names = {version.name for version in list_versions() if version.name.startswith(f"{corpus}.")}
     answers = [pl.DataFrame(schema=GENERATIONS)]
-    for name in sorted(names):
-        champion = find_champion(name)
-        if champion is None:
+    for champion in (version for version in list_versions() if CHAMPION in version.aliases):
+        if not champion.name.startswith(f"{corpus}."):
             continue
         recipe = fetch_version(champion)
         if recipe.corpus != corpus:  # a corpus's name may itself begin with another's and a dot

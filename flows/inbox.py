@@ -6,6 +6,8 @@ was taken in lies in `taken` afterwards, what could not be in `refused`, with th
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from prefect import flow, get_run_logger
 
 from capo_core.errors import CapoError
@@ -20,16 +22,7 @@ def collect() -> list[str]:
     Raises:
         CapoError: if an inbox's experiment cannot be read; after all other inboxes were looked into.
     """
-    outcomes: list[str] = []
-    problems: list[CapoError] = []
-    for inbox in find_inboxes():
-        try:
-            outcomes += _empty(inbox)
-        except CapoError as error:
-            problems.append(error)
-    if problems:
-        raise problems[0]
-    return outcomes
+    return _visit(_empty)
 
 
 def _empty(inbox: Inbox) -> list[str]:
@@ -54,14 +47,19 @@ def review() -> list[str]:
     Raises:
         CapoError: if an experiment cannot be read; the others were reviewed.
     """
-    reports: list[str] = []
+    return _visit(lambda inbox: [stages.report(inbox.read_experiment())["report"]])
+
+
+def _visit(work: Callable[[Inbox], list[str]]) -> list[str]:
+    """Do work on every inbox and return what comes of it; the first error is raised once all were visited."""
+    outcomes: list[str] = []
     problems: list[CapoError] = []
     for inbox in find_inboxes():
         try:
-            reports.append(stages.report(inbox.read_experiment())["report"])
+            outcomes += work(inbox)
         except CapoError as error:
             get_run_logger().error("%s: %s", inbox.folder, error)
             problems.append(error)
     if problems:
         raise problems[0]
-    return reports
+    return outcomes

@@ -7,6 +7,7 @@ here computes: loops go over annotators, methods and seeds, and every call submi
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from prefect import get_run_logger
 from prefect.futures import PrefectFuture
@@ -76,6 +77,7 @@ class Line:
     versions: list[ArtifactRef] = field(default_factory=list)
     n_train: dict[str, int] = field(default_factory=dict)
     trainable: list[str] = field(default_factory=list)
+    _described: dict[ArtifactRef, dict[str, Any]] = field(default_factory=dict)
     _models: dict[tuple[str, str | None], ModelRef] = field(default_factory=dict)
 
     @property
@@ -108,6 +110,12 @@ class Line:
         """Annotators with something to show to a model in its prompt."""
         return [name for name in self.annotators if self.n_train[name]]
 
+    def metadata_of(self, corpus: ArtifactRef) -> dict[str, Any]:
+        """Return the metadata of a version of the corpus, verified once per run."""
+        if corpus not in self._described:
+            self._described[corpus] = ArtifactStore().metadata(corpus)
+        return self._described[corpus]
+
     def members(self, target: str) -> list[str]:
         """Return the annotators whose responses a target's adapter is trained on."""
         return self.trainable if target == SHARED else [target]
@@ -118,7 +126,7 @@ class Line:
         The newest is what the target's model is made from and asked about: a batch that does not concern an annotator
         changes nothing that was made for that annotator.
         """
-        described = [ArtifactStore().metadata(version) for version in self.versions]
+        described = [self.metadata_of(version) for version in self.versions]
         if target in (SHARED, NOBODY):
             numbers = {about["version"] for about in described}
         else:
@@ -178,7 +186,7 @@ def ingest(line: Line, batch_path: str | None = None) -> None:
             batch = read_batch_file.submit(source, annotators_source, corpus.format, line.config.task)
             _take_in(line, line.keep("batch", batch))
             append_batch(corpus.name, line.artifacts["batch"], source, version=len(line.versions))
-    metadata = ArtifactStore().metadata(line.artifacts["corpus"])
+    metadata = line.metadata_of(line.artifacts["corpus"])
     line.annotators, line.n_train = metadata["annotators"], metadata["n_train"]
     line.trainable = _find_trainable(line)
     plan_run(line.flow_run_id, line.config, metadata, line.stages, line.trainable)
@@ -243,7 +251,7 @@ def pseudonymise(line: Line) -> None:
     known = line.artifacts["source_corpus"] = line.artifacts["corpus"]
     named_by = secret_id(release_secret())
     renamed = line.keep("corpus", pseudonymise_corpus.submit(known, line.config.corpus.name, named_by))
-    metadata = ArtifactStore().metadata(renamed)
+    metadata = line.metadata_of(renamed)
     line.versions, line.annotators, line.n_train = [renamed], metadata["annotators"], metadata["n_train"]
     line.trainable = line.annotators
 
@@ -292,20 +300,18 @@ def train(line: Line) -> None:
 def _train_sft(line: Line, target: str, seed: int) -> Reference:
     """Submit the training of a target's SFT adapter, from that of the version before on where so configured."""
     config = line.config
-    versions = line.history_of(target) if config.batches.start == "previous" else [line.corpus_of(target)]
-    adapter: Reference | None = None
-    for corpus in versions:
-        present = ArtifactStore().metadata(corpus)["annotators"]
+    about = (target, line.base(), config.model, config.adapter, config.sft, seed)
+    before: Reference | None = None
+    for corpus in line.history_of(target)[:-1] if config.batches.start == "previous" else []:
+        present = line.metadata_of(corpus)["annotators"]
         demonstrations = [
             select_demonstrations.submit(corpus, name, config.task, line.tag)
             for name in line.members(target)
             if name in present
         ]
-        adapter = train_sft_adapter.submit(
-            demonstrations, target, line.base(), config.model, config.adapter, config.sft, seed, adapter
-        )
-    assert adapter is not None  # every target has a version
-    return adapter
+        before = train_sft_adapter.submit(demonstrations, *about, before)
+    newest = [line.artifacts[f"demonstrations/{name}"] for name in line.members(target)]
+    return train_sft_adapter.submit(newest, *about, before)
 
 
 def measure_retention(line: Line) -> None:

@@ -24,10 +24,10 @@ from typing import Any
 import polars as pl
 from pydantic import JsonValue
 
+from capo_core.durable_files import sync, write_file_atomically
 from capo_core.errors import DamagedArtifactError
 from schemas.artifacts import ArtifactKind, ArtifactRef, Manifest
 from schemas.frames import SCHEMA_VERSIONS, TABLES, check_columns
-from tasks.durable_files import sync, write_file_atomically
 from tasks.home import artifacts_url, capo_home
 from tasks.manifests import MANIFEST_NAME, canonical_json, check_folder, describe_files, read_manifest
 from tasks.object_folder import reach

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from capo_core.durable_files import write_file_atomically
 from capo_core.errors import ConfigError
 from capo_core.evaluation.run_comparison import compare_runs
 from capo_core.report import render_comparison
@@ -19,7 +20,6 @@ from schemas.config import EvaluationConfig, TaskSpec
 from schemas.section import flatten_keys
 from tasks import tracking
 from tasks.artifact_store import ArtifactStore
-from tasks.durable_files import write_file_atomically
 from tasks.home import capo_home
 from tasks.lineage import trace_lineage
 from tasks.step import Step, step

@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from prefect.events import emit_event
 from pydantic import ValidationError
 
+from capo_core.durable_files import create_file_atomically
 from capo_core.errors import CorpusError
 from schemas.artifacts import ArtifactRef, SourceFile
 from schemas.batches import CorpusHistory, TakenBatch
 from schemas.config import CorpusConfig, ExperimentConfig
 from tasks.artifact_store import ArtifactStore
-from tasks.durable_files import create_file_atomically
 from tasks.home import artifacts_url, capo_home
 from tasks.object_folder import reach
 from tasks.sources import find_source

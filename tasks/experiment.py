@@ -6,6 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
+from capo_core.durable_files import write_file_atomically
 from capo_core.evaluation.transfer import measure_transfer
 from capo_core.results import ArmResult, name_transfer, results_frame
 from capo_core.results_text import render_latex, render_markdown
@@ -13,7 +14,6 @@ from schemas.artifacts import ArtifactRef
 from schemas.config import EvaluationConfig
 from schemas.frames import TABLES, empty
 from tasks.artifact_store import ArtifactStore
-from tasks.durable_files import write_file_atomically
 from tasks.home import capo_home
 from tasks.step import Step, step
 from tasks.tracking import name_figures

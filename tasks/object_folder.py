@@ -19,8 +19,8 @@ from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
+from capo_core.durable_files import create_file_atomically, write_file_atomically
 from capo_core.errors import StoreError
-from tasks.durable_files import create_file_atomically, write_file_atomically
 
 # A user, a password or options in the URL would end up in logs.
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://[^@?#*\[\]\s]+")

@@ -12,6 +12,7 @@ import polars as pl
 from prefect.artifacts import create_markdown_artifact
 from prefect.context import FlowRunContext
 
+from capo_core.durable_files import write_file_atomically
 from capo_core.report import ReportData, StyleData, render_report, write_summary
 from capo_core.report.data import JUDGE_USAGE, TIMINGS
 from capo_core.versions import library_versions
@@ -19,7 +20,6 @@ from schemas.artifacts import ArtifactRef
 from schemas.config import ExperimentConfig
 from schemas.frames import RETENTION, TABLES, VALUE_PROFILES, empty
 from tasks.artifact_store import ArtifactStore
-from tasks.durable_files import write_file_atomically
 from tasks.home import capo_home
 from tasks.lineage import trace_lineage
 from tasks.step import Step, describe_step, step

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, Protocol, runtime_checkable
 
 from pydantic import TypeAdapter
 
+from capo_core.durable_files import sync
 from capo_core.errors import JudgeError
 from capo_core.judging.backends import JudgeAnswer, JudgeBackend
 from capo_core.judging.questions import JudgeQuestion
@@ -82,7 +83,7 @@ def _locked(path: Path) -> BinaryIO:
         file.close()
         raise JudgeError(f"{path}: this journal is being written already; wait for the other run to end") from None
     if is_new:
-        _sync_folder(path.parent)
+        sync(path.parent)
     return file
 
 
@@ -145,12 +146,3 @@ def _append(file: BinaryIO, content: Mapping[str, Any]) -> None:
     if n_written != len(line):
         raise OSError(f"{n_written} of {len(line)} bytes written to {file.name}")
     os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    """Force a new file's entry in its folder to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

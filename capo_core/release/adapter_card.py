@@ -14,6 +14,7 @@ from capo_core.release.base_model import PublicBase
 from capo_core.release.card import licence_fields, render_card
 from capo_core.release.vllm_rules import Servability
 from capo_core.report.formats import (
+    DOES_NOT_APPLY,
     NOT_MEASURED,
     format_count,
     format_difference,
@@ -26,7 +27,6 @@ from capo_core.results import FIGURES, Figure
 from schemas.registry import AnsweringRecipe
 from schemas.release import ReleaseConfig
 
-DOES_NOT_APPLY = "–"
 ALL = "all"
 
 _RETENTION_TITLES = {

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from capo_core.durable_files import sync
 from capo_core.errors import ReleaseError
 
 
@@ -35,20 +35,11 @@ def new_folder(target: Path) -> Iterator[Path]:
     try:
         yield temporary
         for path in (*temporary.rglob("*"), temporary):
-            _sync(path)
+            sync(path)
         try:
             temporary.rename(target)
         except OSError as error:
             raise ReleaseError(f"{target}: cannot be written: {error.strerror}") from error
-        _sync(target.parent)
+        sync(target.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    """fsync a file or a folder, so that a rename after it never shows content that is not on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

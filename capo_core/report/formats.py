@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 NOT_MEASURED = "not measured"
+DOES_NOT_APPLY = "–"
 MINUS = "−"
 NO_BREAK = "\u00a0"
 

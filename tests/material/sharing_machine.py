@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,6 +18,7 @@ from schemas.artifacts import ArtifactRef
 from schemas.frames import RETENTION
 from tasks.artifact_store import ArtifactStore
 from tasks.home import capo_home
+from tasks.object_folder import ObjectFolder
 from tasks.step import Step, step
 
 N_WEIGHTS = 8
@@ -44,6 +48,26 @@ def write_when_told(settings: dict[str, str], numbers: list[int], told: Connecti
         else:
             told.send(number)
         write_numbered(store, number)
+
+
+def write_and_die(settings: dict[str, str], number: int, n_objects: int) -> None:
+    """Store the numbered artifact in a process that is killed when so many objects of it are shared."""
+    os.environ |= settings
+    n_left = n_objects
+
+    def dying(put: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapper(*arguments: Any) -> Any:
+            nonlocal n_left
+            if n_left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            n_left -= 1
+            return put(*arguments)
+
+        return wrapper
+
+    ObjectFolder.upload = dying(ObjectFolder.upload)
+    ObjectFolder.create = dying(ObjectFolder.create)
+    write_numbered(ArtifactStore(), number)
 
 
 @step("probe-slow", version=1)
