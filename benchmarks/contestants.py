@@ -29,7 +29,7 @@ from capo_core.training.run import trainer_settings
 from capo_core.training.trl_reference import dpo_trainer, sft_trainer
 from schemas.config import ExperimentConfig
 from schemas.training import CAPOConfig, SFTConfig
-from tasks.home import data_dir, model_cache
+from tasks.storage.home import data_dir, model_cache
 
 TRL_PAIRS = 8
 """Pairs in one of TRL's passes, its default; gradients add up to the batch of the others."""

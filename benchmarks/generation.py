@@ -38,7 +38,7 @@ from capo_core.prompts import AnnotatorTag, build_prompt
 from capo_core.quiet import quiet_libraries
 from schemas.artifacts import ModelRef
 from schemas.config import ExperimentConfig, GenerationConfig
-from tasks.home import model_cache
+from tasks.storage.home import model_cache
 
 N_ANNOTATORS = 4
 PEER_ROWS = 8

@@ -19,9 +19,9 @@ from schemas.artifacts import ArtifactRef
 from schemas.config import ExperimentConfig
 from schemas.registry import AnsweringRecipe
 from schemas.release import ReleaseConfig, is_stated
-from tasks.artifact_store import ArtifactStore
 from tasks.registry import Version, fetch_version
 from tasks.sources import release_secret
+from tasks.storage.artifact_store import ArtifactStore
 
 
 def export_adapter(

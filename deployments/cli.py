@@ -234,7 +234,7 @@ def up(
     prepare_environment(home, data_dir)
     from deployments.console import print_stack
     from deployments.local_stack.stack import read_states, start_stack
-    from tasks.home import capo_home
+    from tasks.storage.home import capo_home
 
     endpoints = start_stack(capo_home(), prefect_port=prefect_port, mlflow_port=mlflow_port, runs_at_once=runs_at_once)
     print_stack(_out, endpoints, read_states(capo_home()))
@@ -245,7 +245,7 @@ def down(home: Home = None) -> None:
     """Stop what `capo up` started. Runs in progress are stopped too; their next run goes on from the cache."""
     prepare_environment(home)
     from deployments.local_stack.stack import stop_stack
-    from tasks.home import capo_home
+    from tasks.storage.home import capo_home
 
     _out.print("stopped" if stop_stack(capo_home()) else "nothing was running")
 

@@ -16,8 +16,8 @@ from capo_core.report.terms import CLASSIFIER_TITLES, P_VALUE_MEANINGS, P_VALUE_
 from capo_core.results import AGREEMENT, IMITATION, STYLE_DISTANCE, Figure, check_bars, split_arms
 from deployments.local_stack.stack import Endpoints
 from schemas.artifacts import ArtifactRef
-from tasks.artifact_store import ArtifactStore
-from tasks.home import capo_home
+from tasks.storage.artifact_store import ArtifactStore
+from tasks.storage.home import capo_home
 from tasks.tracking import tracking_uri
 
 _METHODS = {

@@ -17,7 +17,7 @@ from capo_core.release.traces import count_traces
 from schemas.artifacts import ArtifactRef
 from schemas.config import ExperimentConfig
 from schemas.release import is_stated
-from tasks.artifact_store import ArtifactStore
+from tasks.storage.artifact_store import ArtifactStore
 
 
 def require_releasable(config: ExperimentConfig, out: Path, forced: str | None) -> None:

@@ -19,9 +19,9 @@ from rich.table import Table
 from capo_core.errors import InputFileError, StoreError
 from schemas.config import ExperimentConfig
 from schemas.judge import OpenAIJudge
-from tasks.home import artifacts_url, capo_home, model_cache
-from tasks.object_folder import reach
 from tasks.sources import find_source
+from tasks.storage.home import artifacts_url, capo_home, model_cache
+from tasks.storage.object_folder import reach
 from tasks.tracking import tracking_uri
 
 Status = Literal["ok", "note", "missing"]

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from deployments.local_stack.stack import find_endpoints
-from tasks.home import capo_home
+from tasks.storage.home import capo_home
 
 _DEFAULTS = {
     # No library reports to anybody on its own.

@@ -11,7 +11,7 @@ from rich.table import Table
 from capo_core.errors import ConfigError, DamagedArtifactError
 from schemas.artifacts import ArtifactRef
 from schemas.frames import TABLES
-from tasks.artifact_store import ArtifactStore
+from tasks.storage.artifact_store import ArtifactStore
 
 
 def print_inventory(console: Console, kind: str | None) -> None:

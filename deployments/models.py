@@ -16,9 +16,9 @@ from capo_core.generation.predicting import predict
 from capo_core.models import resolve_model
 from capo_core.spreadsheet import neutralise_formulas
 from schemas.section import Decision
-from tasks.artifact_store import ArtifactStore
-from tasks.home import model_cache
 from tasks.registry import Version, fetch_version, find_version, list_versions, model_name
+from tasks.storage.artifact_store import ArtifactStore
+from tasks.storage.home import model_cache
 from tasks.train import SHARED
 
 ANSWER_COLUMNS = ("item_id", "annotator_id", "label", "explanation", "parse_status")

@@ -16,9 +16,9 @@ from capo_core.text import text_id
 from schemas.artifacts import ArtifactRef
 from schemas.config import ExperimentConfig
 from schemas.frames import GENERATIONS
-from tasks.artifact_store import ArtifactStore
-from tasks.home import model_cache
 from tasks.registry import CHAMPION, fetch_version, list_versions
+from tasks.storage.artifact_store import ArtifactStore
+from tasks.storage.home import model_cache
 
 
 def suggest(

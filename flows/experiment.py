@@ -17,8 +17,8 @@ from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from capo_core.experiment_matrix import expand_arms, split_methods
-from flows import line as stages
 from flows.line import Line
+from flows.parts import corpus, models, verdicts
 from flows.plan import n_workers
 from schemas.artifacts import ArtifactRef
 from schemas.config import ExperimentConfig
@@ -39,8 +39,8 @@ References = dict[str, str]
 Part = Callable[[Line], None]
 Item = TypeVar("Item")
 
-_BASELINES: tuple[Part, ...] = (stages.describe, stages.generate)
-_TRAINED: tuple[Part, ...] = (stages.pair, stages.train, stages.generate)
+_BASELINES: tuple[Part, ...] = (models.describe, models.generate)
+_TRAINED: tuple[Part, ...] = (corpus.pair, models.train, models.generate)
 
 
 @dataclass
@@ -106,7 +106,7 @@ def _plan(flow_run_id: str, arms: Sequence[Arm]) -> list[_ArmRun]:
             if key not in baselines:
                 baselines[key] = _begin(flow_run_id, prompted, _BASELINES)
             shared = baselines[key]
-        parts = (*(_TRAINED if trained else ()), stages.evaluate)
+        parts = (*(_TRAINED if trained else ()), verdicts.evaluate)
         runs.append(_ArmRun(arm, _begin(flow_run_id, trained or arm.config, parts), shared))
     n_cells = sum(len(arm.config.seeds) for arm in arms if len(arm.config.seeds) > 1)
     run_progress(flow_run_id).plan({"evaluate": n_cells, "collect-results": 1}, {"collect-results": 1})
@@ -116,7 +116,7 @@ def _plan(flow_run_id: str, arms: Sequence[Arm]) -> list[_ArmRun]:
 def _begin(flow_run_id: str, config: ExperimentConfig, parts: Iterable[Part]) -> Line:
     """Return a line whose corpus is read and whose steps are planned."""
     line = Line(config, flow_run_id, ("ingest", *(part.__name__ for part in parts)))
-    stages.ingest(line)
+    corpus.ingest(line)
     return line
 
 
@@ -134,7 +134,7 @@ def _run_arm(run: _ArmRun) -> None:
         run.line.artifacts |= {
             name: ref for name, ref in run.baselines.artifacts.items() if name.startswith("generations/")
         }
-    stages.evaluate(run.line)
+    verdicts.evaluate(run.line)
     for seed in run.arm.config.seeds:
         _log_cell(run, seed)
 

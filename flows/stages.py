@@ -12,16 +12,16 @@ from prefect import Flow, flow, get_run_logger
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows import line as stages
 from flows.line import Line
+from flows.parts import corpus, models, registration, verdicts
 from flows.plan import n_workers
 from schemas.config import ExperimentConfig
 from tasks import tracking
 from tasks.corpus_history import announce_batch
-from tasks.home import capo_home
 from tasks.human_validation import copy_sheets, copy_team_notes
 from tasks.report import publish_report
 from tasks.run_tables import show_tables
+from tasks.storage.home import capo_home
 
 References = dict[str, str]
 
@@ -63,10 +63,10 @@ def _publish(line: Line) -> None:
         logger.info("for the team: %s", copy_team_notes(line.artifacts["validation_key"], folder / "for_the_team"))
 
 
-_TO_ADAPTERS = (stages.ingest, stages.pair, stages.train)
-_TO_GENERATIONS = (*_TO_ADAPTERS, stages.describe, stages.generate)
-_TO_EVALUATION = (*_TO_GENERATIONS, stages.measure_retention, stages.evaluate)
-_TO_REPORT = (stages.ingest, stages.analyze, *_TO_EVALUATION[1:], stages.judge, stages.export)
+_TO_ADAPTERS = (corpus.ingest, corpus.pair, models.train)
+_TO_GENERATIONS = (*_TO_ADAPTERS, models.describe, models.generate)
+_TO_EVALUATION = (*_TO_GENERATIONS, models.measure_retention, verdicts.evaluate)
+_TO_REPORT = (corpus.ingest, corpus.analyze, *_TO_EVALUATION[1:], verdicts.judge, verdicts.export)
 
 
 @_stage_flow("ingest")
@@ -74,7 +74,7 @@ def ingest(config: ExperimentConfig, batch: str | None = None) -> References:
     """Read raw annotations, quarantine what is wrong, and split the items; take in a later file as the next batch."""
 
     def ingest(line: Line) -> None:
-        stages.ingest(line, batch)
+        corpus.ingest(line, batch)
         if "batch" in line.artifacts:
             announce_batch(config, len(line.versions), line.artifacts["corpus"])
 
@@ -84,13 +84,13 @@ def ingest(config: ExperimentConfig, batch: str | None = None) -> References:
 @_stage_flow("analyze")
 def analyze(config: ExperimentConfig) -> References:
     """Measure agreement between annotators and the stability of each one's way of explaining."""
-    return _run(config, "analyze", stages.ingest, stages.analyze)
+    return _run(config, "analyze", corpus.ingest, corpus.analyze)
 
 
 @_stage_flow("pairs")
 def pairs(config: ExperimentConfig) -> References:
     """Build demonstrations and preference pairs for every annotator."""
-    return _run(config, "pairs", stages.ingest, stages.pair)
+    return _run(config, "pairs", corpus.ingest, corpus.pair)
 
 
 @_stage_flow("train")
@@ -114,13 +114,13 @@ def evaluate(config: ExperimentConfig) -> References:
 @_stage_flow("judge")
 def judge(config: ExperimentConfig) -> References:
     """Ask a language model which person each group of explanations reads like."""
-    return _run(config, "judge", *_TO_GENERATIONS, stages.judge)
+    return _run(config, "judge", *_TO_GENERATIONS, verdicts.judge)
 
 
 @_stage_flow("export-validation")
 def export_validation(config: ExperimentConfig) -> References:
     """Export the blinded rating set to `<home>/validation/<name>/for_raters`; the key stays in the artifact store."""
-    return _run(config, "export-validation", *_TO_GENERATIONS, stages.export)
+    return _run(config, "export-validation", *_TO_GENERATIONS, verdicts.export)
 
 
 @_stage_flow("import-validation")
@@ -128,36 +128,36 @@ def import_validation(config: ExperimentConfig, ratings: str) -> References:
     """Import raters' answers (a file, or a folder of them) and report on them."""
 
     def import_validation(line: Line) -> None:
-        stages.import_validation(line, ratings)
+        verdicts.import_validation(line, ratings)
 
-    return _run(config, "import-validation", *_TO_REPORT, import_validation, stages.report)
+    return _run(config, "import-validation", *_TO_REPORT, import_validation, verdicts.report)
 
 
 @_stage_flow("report")
 def report(config: ExperimentConfig) -> References:
     """Write the report, running whatever it still needs."""
-    return _run(config, "report", *_TO_REPORT, stages.report)
+    return _run(config, "report", *_TO_REPORT, verdicts.report)
 
 
 @_stage_flow("release-dataset")
 def release_dataset(config: ExperimentConfig) -> References:
     """Make what a published data set consists of: the corpus and its pairs under pseudonyms, and the measured risk."""
-    return _run(config, "release-dataset", stages.ingest, stages.measure_stability, stages.pseudonymise, stages.pair)
+    return _run(config, "release-dataset", corpus.ingest, corpus.measure_stability, corpus.pseudonymise, corpus.pair)
 
 
 @_stage_flow("register")
 def register(config: ExperimentConfig) -> References:
     """Put every person's adapter into the model registry, as challenger."""
-    return _run(config, "register", *_TO_EVALUATION, stages.register)
+    return _run(config, "register", *_TO_EVALUATION, registration.register)
 
 
 @_stage_flow("retrain")
 def retrain(config: ExperimentConfig) -> References:
     """Look for drift, train whom new batches changed, evaluate, register; all else comes from the cache."""
-    return _run(config, "retrain", stages.ingest, stages.watch_drift, *_TO_EVALUATION[1:], stages.register)
+    return _run(config, "retrain", corpus.ingest, corpus.watch_drift, *_TO_EVALUATION[1:], registration.register)
 
 
 @_stage_flow("run")
 def run(config: ExperimentConfig) -> References:
     """Run the whole line, from raw files to the report, and register the adapters."""
-    return _run(config, "run", *_TO_REPORT, stages.report, stages.register)
+    return _run(config, "run", *_TO_REPORT, verdicts.report, registration.register)

@@ -14,8 +14,8 @@ from capo_core.stylometry.style_table import style_tables
 from capo_core.subjectivity import propose_subjectivity
 from schemas.artifacts import ArtifactRef, ModelRef
 from schemas.config import ConvergenceConfig, StabilityConfig, TaskSpec
-from tasks.artifact_store import ArtifactStore
 from tasks.step import Step, step
+from tasks.storage.artifact_store import ArtifactStore
 
 
 @step("analyze-agreement", version=2)

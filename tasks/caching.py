@@ -35,11 +35,11 @@ from pydantic import BaseModel
 
 from capo_core.versions import library_versions
 from schemas.artifacts import ArtifactRef
-from tasks.artifact_store import ArtifactStore
-from tasks.home import capo_home
-from tasks.manifests import canonical_json
 from tasks.progress import run_progress
-from tasks.shared_results import load_result
+from tasks.storage.artifact_store import ArtifactStore
+from tasks.storage.home import capo_home
+from tasks.storage.manifests import canonical_json
+from tasks.storage.shared_results import load_result
 
 REFERENCE_SERIALIZER = "capo-reference"
 _POLL_SECONDS = 0.05

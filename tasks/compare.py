@@ -19,10 +19,10 @@ from schemas.artifacts import ArtifactRef
 from schemas.config import EvaluationConfig, TaskSpec
 from schemas.section import flatten_keys
 from tasks import tracking
-from tasks.artifact_store import ArtifactStore
-from tasks.home import capo_home
-from tasks.lineage import trace_lineage
 from tasks.step import Step, step
+from tasks.storage.artifact_store import ArtifactStore
+from tasks.storage.home import capo_home
+from tasks.storage.lineage import trace_lineage
 
 PAGE_FILE = "comparison.html"
 _EVALUATION_TAG = re.compile(r"capo\.(reads|writes)\.evaluation\.\d+")

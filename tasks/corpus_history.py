@@ -16,10 +16,10 @@ from capo_core.errors import CorpusError
 from schemas.artifacts import ArtifactRef, SourceFile
 from schemas.batches import CorpusHistory, TakenBatch
 from schemas.config import CorpusConfig, ExperimentConfig
-from tasks.artifact_store import ArtifactStore
-from tasks.home import artifacts_url, capo_home
-from tasks.object_folder import reach
 from tasks.sources import find_source
+from tasks.storage.artifact_store import ArtifactStore
+from tasks.storage.home import artifacts_url, capo_home
+from tasks.storage.object_folder import reach
 
 BATCH_INGESTED = "capo.batch.ingested"
 """Event of a corpus that has a new version; its payload: version, changed (annotators), config."""

@@ -13,9 +13,9 @@ from capo_core.results_text import render_latex, render_markdown
 from schemas.artifacts import ArtifactRef
 from schemas.config import EvaluationConfig
 from schemas.frames import TABLES, empty
-from tasks.artifact_store import ArtifactStore
-from tasks.home import capo_home
 from tasks.step import Step, step
+from tasks.storage.artifact_store import ArtifactStore
+from tasks.storage.home import capo_home
 from tasks.tracking import name_figures
 
 RESULT_FILES = ("results.md", "results.tex", "data.parquet")

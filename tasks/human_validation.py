@@ -21,10 +21,10 @@ from schemas.artifacts import ArtifactRef, SourceFile
 from schemas.config import TaskSpec
 from schemas.frames import VERDICTS
 from schemas.human_validation import HumanValidationConfig
-from tasks.artifact_store import ArtifactStore
-from tasks.home import data_dir
 from tasks.sources import find_source, secret_id, validation_secret
 from tasks.step import Step, step
+from tasks.storage.artifact_store import ArtifactStore
+from tasks.storage.home import data_dir
 
 RATING_SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".json")
 

@@ -12,7 +12,7 @@ from capo_core.config_file import load_config
 from capo_core.durable_files import write_file_atomically
 from capo_core.errors import InputFileError
 from schemas.config import ExperimentConfig
-from tasks.home import capo_home
+from tasks.storage.home import capo_home
 
 EXPERIMENT_FILE = "experiment.yaml"
 TAKEN, REFUSED = "taken", "refused"

@@ -11,9 +11,9 @@ from capo_core.promotion import compare_with_champion, decide_promotion, read_co
 from schemas.artifacts import ArtifactRef
 from schemas.config import EvaluationConfig, TaskSpec
 from schemas.promotion import PromotionConfig
-from tasks.artifact_store import ArtifactStore
 from tasks.registry import Version, keep_decision, promote
 from tasks.step import Step, step
+from tasks.storage.artifact_store import ArtifactStore
 from tasks.train import SHARED
 
 EVERYBODY = "all"

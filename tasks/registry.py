@@ -27,7 +27,7 @@ from capo_core.results import FIGURES
 from schemas.artifacts import ArtifactRef
 from schemas.registry import AnsweringRecipe
 from tasks import tracking
-from tasks.artifact_store import ArtifactStore
+from tasks.storage.artifact_store import ArtifactStore
 from tasks.train import SHARED
 
 CHAMPION, CHALLENGER = "champion", "challenger"

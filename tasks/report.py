@@ -19,10 +19,10 @@ from capo_core.versions import library_versions
 from schemas.artifacts import ArtifactRef
 from schemas.config import ExperimentConfig
 from schemas.frames import RETENTION, TABLES, VALUE_PROFILES, empty
-from tasks.artifact_store import ArtifactStore
-from tasks.home import capo_home
-from tasks.lineage import trace_lineage
 from tasks.step import Step, describe_step, step
+from tasks.storage.artifact_store import ArtifactStore
+from tasks.storage.home import capo_home
+from tasks.storage.lineage import trace_lineage
 
 REPORT_FILE = "report.html"
 SUMMARY_FILE = "summary.md"

@@ -10,7 +10,7 @@ from prefect.artifacts import create_table_artifact
 
 from capo_core.batches.drift import ANY_FEATURE, LABELS
 from schemas.artifacts import ArtifactRef
-from tasks.artifact_store import ArtifactStore
+from tasks.storage.artifact_store import ArtifactStore
 
 _NOT_IN_KEYS = re.compile(r"[^a-z0-9]+")
 _DECIDED = "promotion/"

@@ -13,8 +13,8 @@ from prefect.cache_policies import NO_CACHE
 
 from capo_core.errors import InputFileError
 from schemas.artifacts import ModelRef, SourceFile
-from tasks.home import capo_home, data_dir, model_cache
-from tasks.manifests import hash_file
+from tasks.storage.home import capo_home, data_dir, model_cache
+from tasks.storage.manifests import hash_file
 
 BUNDLED = "bundled:"
 

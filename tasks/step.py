@@ -32,12 +32,12 @@ from pydantic import JsonValue
 
 from schemas.artifacts import ArtifactKind, ArtifactRef
 from tasks import tracking
-from tasks.artifact_store import ArtifactStore
 from tasks.caching import ContentPolicy, FlockLockManager, ReferenceSerializer, compute_cache_key, identify
-from tasks.leases import hold_turn
 from tasks.memory import give_memory_back
 from tasks.progress import StepProgress, format_seconds, run_progress
-from tasks.shared_results import recall, settle
+from tasks.storage.artifact_store import ArtifactStore
+from tasks.storage.leases import hold_turn
+from tasks.storage.shared_results import recall, settle
 
 GPU = "gpu"
 """Tag of tasks that run a model; a server's limit on it lets only so many run at once."""

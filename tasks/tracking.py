@@ -19,9 +19,9 @@ import polars as pl
 
 from schemas.artifacts import ArtifactRef
 from schemas.section import flatten_keys
-from tasks.artifact_store import ArtifactStore
-from tasks.home import capo_home
-from tasks.manifests import canonical_json
+from tasks.storage.artifact_store import ArtifactStore
+from tasks.storage.home import capo_home
+from tasks.storage.manifests import canonical_json
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -12,9 +12,9 @@ from capo_core.generation.predicting import check_base
 from capo_core.models import resolve_model
 from schemas.artifacts import ModelRef
 from schemas.registry import AnsweringRecipe
-from tasks.artifact_store import ArtifactStore
-from tasks.home import model_cache
 from tasks.registry import Version, fetch_version, find_version, list_versions, model_name
+from tasks.storage.artifact_store import ArtifactStore
+from tasks.storage.home import model_cache
 from tasks.train import SHARED
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from schemas.frames import CORPUS, empty
-from tasks.artifact_store import ArtifactStore
+from tasks.storage.artifact_store import ArtifactStore
 
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLE = "deployments/configs/example/nli-smollm2-135m.yaml"

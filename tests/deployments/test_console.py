@@ -14,7 +14,7 @@ from deployments.console import print_experiment, print_judges, print_results, p
 from schemas.artifacts import ArtifactRef
 from schemas.frames import COMPARISONS, METRICS, STABILITY, TABLES, empty
 from schemas.judge import JudgeConfig
-from tasks.artifact_store import ArtifactStore
+from tasks.storage.artifact_store import ArtifactStore
 
 WIDTH = 140
 METHODS = ("zero_shot", "history", "profile", "sft", "capo")

@@ -37,8 +37,8 @@ from schemas.frames import (
 from schemas.registry import AnsweringRecipe
 from schemas.training import AdapterConfig, CAPOConfig, ModelConfig
 from tasks import tracking
-from tasks.artifact_store import ArtifactStore
 from tasks.registry import Version, find_version, register_adapter
+from tasks.storage.artifact_store import ArtifactStore
 
 __all__ = ["one_thread"]
 

@@ -19,7 +19,7 @@ from deployments.datasets import require_releasable, write_dataset
 from flows import stages
 from schemas.artifacts import ArtifactRef
 from schemas.config import ExperimentConfig
-from tasks.artifact_store import ArtifactStore
+from tasks.storage.artifact_store import ArtifactStore
 
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLE = ROOT / "deployments" / "configs" / "example" / "nli-smollm2-135m.yaml"

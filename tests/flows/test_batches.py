@@ -15,9 +15,9 @@ from flows import stages
 from schemas.artifacts import ArtifactRef
 from schemas.config import ExperimentConfig
 from tasks import corpus_history
-from tasks.artifact_store import ArtifactStore
 from tasks.corpus_history import BATCH_INGESTED, read_history
 from tasks.registry import find_version, list_versions, promote
+from tasks.storage.artifact_store import ArtifactStore
 
 EXAMPLE = Path(__file__).parent.parent.parent / "deployments" / "configs" / "example" / "nli-smollm2-135m.yaml"
 SMALL = [

@@ -16,8 +16,8 @@ from schemas.artifacts import ArtifactRef
 from schemas.config import ExperimentConfig
 from schemas.experiment import ExperimentMatrix
 from tasks import tracking
-from tasks.artifact_store import ArtifactStore
-from tasks.home import capo_home
+from tasks.storage.artifact_store import ArtifactStore
+from tasks.storage.home import capo_home
 
 EXAMPLES = Path(__file__).parent.parent.parent / "deployments" / "configs" / "example"
 PEOPLE = ("ada", "ben", "chi", "dov")

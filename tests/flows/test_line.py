@@ -15,8 +15,8 @@ from flows import stages
 from schemas.artifacts import ArtifactRef
 from schemas.config import ExperimentConfig
 from tasks import tracking
-from tasks.artifact_store import ArtifactStore
-from tasks.home import capo_home
+from tasks.storage.artifact_store import ArtifactStore
+from tasks.storage.home import capo_home
 
 EXAMPLE = Path(__file__).parent.parent.parent / "deployments" / "configs" / "example" / "nli-smollm2-135m.yaml"
 SMALL = [

@@ -16,8 +16,8 @@ from flows import stages
 from schemas.artifacts import ArtifactRef
 from schemas.config import ExperimentConfig
 from tasks import tracking
-from tasks.artifact_store import ArtifactStore
 from tasks.registry import fetch_version, find_version, list_versions, promote, roll_back
+from tasks.storage.artifact_store import ArtifactStore
 
 EXAMPLE = Path(__file__).parent.parent.parent / "deployments" / "configs" / "example" / "nli-smollm2-135m.yaml"
 SMALL = [

@@ -23,8 +23,8 @@ from schemas.registry import AnsweringRecipe
 from schemas.section import TagPosition
 from schemas.training import ModelConfig
 from tasks import tracking
-from tasks.artifact_store import ArtifactStore
 from tasks.registry import Version, register_adapter
+from tasks.storage.artifact_store import ArtifactStore
 
 NOTHING = ArtifactRef(kind="evaluation", sha256="0" * 64, rows=0, schema_version=1)
 N_NEW, SEED, MAX_ROWS = 16, 5, 12

@@ -16,10 +16,10 @@ import polars as pl
 
 from schemas.artifacts import ArtifactRef
 from schemas.frames import RETENTION
-from tasks.artifact_store import ArtifactStore
-from tasks.home import capo_home
-from tasks.object_folder import ObjectFolder
 from tasks.step import Step, step
+from tasks.storage.artifact_store import ArtifactStore
+from tasks.storage.home import capo_home
+from tasks.storage.object_folder import ObjectFolder
 
 N_WEIGHTS = 8
 

@@ -17,8 +17,8 @@ from capo_core.errors import DamagedArtifactError
 from schemas.artifacts import ArtifactRef, ModelRef, SourceFile
 from schemas.frames import RETENTION, empty
 from schemas.training import CAPOConfig, PairConfig
-from tasks.artifact_store import ArtifactStore
 from tasks.caching import FlockLockManager, ReferenceSerializer, compute_cache_key, set_aside_foreign_record
+from tasks.storage.artifact_store import ArtifactStore
 
 REF = ArtifactRef(kind="corpus", sha256="a" * 64, rows=3, schema_version=1)
 

@@ -13,8 +13,8 @@ from schemas.artifacts import ArtifactRef
 from schemas.config import TaskSpec
 from schemas.frames import TABLES, empty
 from tasks import tracking
-from tasks.artifact_store import ArtifactStore
 from tasks.compare import check_comparable, collect_settings, compare_evaluations, find_run, publish_comparison
+from tasks.storage.artifact_store import ArtifactStore
 
 CORPUS = persona_corpus()
 

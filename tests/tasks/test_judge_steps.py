@@ -14,8 +14,8 @@ from schemas.artifacts import ArtifactRef
 from schemas.frames import TABLES
 from schemas.judge import JudgeConfig, OpenAIJudge
 from schemas.training import ModelConfig
-from tasks.artifact_store import ArtifactStore
 from tasks.judge import judge_method, judge_pairs, summarise_judges
+from tasks.storage.artifact_store import ArtifactStore
 
 CONFIG = JudgeConfig(
     methods=("human", "sft", "capo"), normalisations=("none",), group_size=1, n_references=1, n_groups=1

@@ -18,8 +18,8 @@ from report_samples import (
 
 from schemas.artifacts import ArtifactRef
 from schemas.frames import METRICS, TABLES, VERDICTS, empty
-from tasks.artifact_store import ArtifactStore
 from tasks.report import REPORT_FILE, SUMMARY_FILE, publish_report, write_report
+from tasks.storage.artifact_store import ArtifactStore
 
 DATA = make_data()
 

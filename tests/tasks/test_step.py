@@ -13,8 +13,8 @@ from schemas.artifacts import ArtifactRef
 from schemas.frames import RETENTION, empty
 from schemas.training import PairConfig
 from tasks import tracking
-from tasks.artifact_store import ArtifactStore
 from tasks.step import Step, describe_step, step
+from tasks.storage.artifact_store import ArtifactStore
 
 CALLS: list[str] = []
 

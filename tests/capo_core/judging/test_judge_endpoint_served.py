@@ -18,7 +18,7 @@ from endpoint_server import PlainQuestion
 from capo_core.judging.endpoint_backend import JudgeCall, OpenAIJudgeBackend
 from capo_core.judging.journal import VerdictJournal
 from schemas.judge import OpenAIJudge
-from tasks.home import model_cache
+from tasks.storage.home import model_cache
 
 
 @contextmanager

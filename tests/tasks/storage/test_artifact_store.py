@@ -11,8 +11,8 @@ import pytest
 from capo_core.errors import DamagedArtifactError
 from schemas.artifacts import ArtifactRef
 from schemas.frames import RETENTION
-from tasks.artifact_store import ArtifactStore
-from tasks.manifests import canonical_json, hash_file
+from tasks.storage.artifact_store import ArtifactStore
+from tasks.storage.manifests import canonical_json, hash_file
 
 
 def _table(value: float = 0.5) -> pl.DataFrame:

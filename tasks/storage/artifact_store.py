@@ -1,6 +1,6 @@
 """The artifact store: immutable artifacts under `<home>/artifacts/<kind>/<sha256>/`, verified at every read.
 
-With `CAPO_ARTIFACTS` set, artifacts and lineage are shared at that URL (see `tasks.remote_artifacts`): what is written
+With `CAPO_ARTIFACTS` set, artifacts and lineage are shared at that URL (`remote_artifacts`): what is written
 here is uploaded, what is not whole here is fetched, and the folder is a verified cache.
 
 An artifact is a folder with its files and a `manifest.json` naming the digest of each; its own sha256 is the digest
@@ -28,10 +28,10 @@ from capo_core.durable_files import sync, write_file_atomically
 from capo_core.errors import DamagedArtifactError
 from schemas.artifacts import ArtifactKind, ArtifactRef, Manifest
 from schemas.frames import SCHEMA_VERSIONS, TABLES, check_columns
-from tasks.home import artifacts_url, capo_home
-from tasks.manifests import MANIFEST_NAME, canonical_json, check_folder, describe_files, read_manifest
-from tasks.object_folder import reach
-from tasks.remote_artifacts import RemoteArtifacts
+from tasks.storage.home import artifacts_url, capo_home
+from tasks.storage.manifests import MANIFEST_NAME, canonical_json, check_folder, describe_files, read_manifest
+from tasks.storage.object_folder import reach
+from tasks.storage.remote_artifacts import RemoteArtifacts
 
 
 class ArtifactStore:

@@ -15,8 +15,8 @@ from pydantic import JsonValue
 
 from capo_core.errors import DamagedArtifactError
 from schemas.artifacts import ArtifactRef
-from tasks.artifact_store import ArtifactStore
-from tasks.remote_artifacts import RemoteArtifacts
+from tasks.storage.artifact_store import ArtifactStore
+from tasks.storage.remote_artifacts import RemoteArtifacts
 
 Result = ArtifactRef | tuple[ArtifactRef, ...]
 Logger = logging.Logger | logging.LoggerAdapter

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from schemas.artifacts import ArtifactRef
-from tasks.artifact_store import ArtifactStore
+from tasks.storage.artifact_store import ArtifactStore
 
 
 def trace_lineage(store: ArtifactStore, refs: Iterable[ArtifactRef]) -> list[dict[str, Any]]:

@@ -18,8 +18,8 @@ from pydantic import JsonValue
 
 from capo_core.errors import DamagedArtifactError
 from schemas.artifacts import ArtifactKind, ArtifactRef, Manifest
-from tasks.manifests import MANIFEST_NAME, canonical_json, check_folder, parse_manifest
-from tasks.object_folder import ObjectFolder
+from tasks.storage.manifests import MANIFEST_NAME, canonical_json, check_folder, parse_manifest
+from tasks.storage.object_folder import ObjectFolder
 
 _LINEAGE = "lineage"
 _KINDS = frozenset(get_args(ArtifactKind))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from schemas.frames import RETENTION, empty
-from tasks.artifact_store import ArtifactStore
-from tasks.lineage import trace_lineage
 from tasks.report import read_timings
+from tasks.storage.artifact_store import ArtifactStore
+from tasks.storage.lineage import trace_lineage
 
 
 def test_every_step_before_an_artifact_is_found_once_and_strangers_are_not(home: Path) -> None:

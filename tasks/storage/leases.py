@@ -1,7 +1,7 @@
 """A turn that one of several machines has: an object that its holder keeps touching.
 
 It saves computing the same twice and nothing rests on it: results are stored by content, and the first one finished
-stands (`tasks.shared_results`). So no clocks are compared and no fencing is needed. Whoever waits takes the turn once
+stands (`shared_results`). So no clocks are compared and no fencing is needed. Whoever waits takes the turn once
 the object has not changed for LEASE_SECONDS by the waiter's own clock, because then its holder is dead or cut off.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from capo_core.errors import StoreError
-from tasks.object_folder import ObjectFolder
+from tasks.storage.object_folder import ObjectFolder
 
 LEASE_SECONDS = 60.0
 _POLL_SECONDS = 2.0

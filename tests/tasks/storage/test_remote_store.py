@@ -30,12 +30,12 @@ from sharing_machine import (
 
 from capo_core.errors import DamagedArtifactError, StoreError
 from schemas.artifacts import ArtifactRef
-from tasks.artifact_store import ArtifactStore
-from tasks.leases import hold_turn
-from tasks.object_folder import ObjectFolder, reach
-from tasks.remote_artifacts import RemoteArtifacts
+from tasks.storage.artifact_store import ArtifactStore
+from tasks.storage.leases import hold_turn
+from tasks.storage.object_folder import ObjectFolder, reach
+from tasks.storage.remote_artifacts import RemoteArtifacts
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 EXAMPLE = "deployments/configs/example/nli-smollm2-135m.yaml"
 N_KILLS = 20
 N_FILES = N_WEIGHTS + 2  # the table and the manifest
