@@ -69,10 +69,26 @@ def _create_pool(client: Any, name: str, pool_type: PoolType, image: str | None)
         template = _find_template(client, pool_type)
         if image:
             template["variables"]["properties"]["image"]["default"] = image
+        if pool_type == "kubernetes":
+            _let_jobs_have_gpus(template)
         client.create_work_pool(WorkPoolCreate(name=name, type=pool_type, base_job_template=template))
         return
     if existing != pool_type:
         raise StackError(f"work pool {name} is of type {existing}, not {pool_type}; name another with --pool")
+
+
+def _let_jobs_have_gpus(template: dict[str, Any]) -> None:
+    """Add the number of GPUs to what a Kubernetes pool's jobs can be asked for."""
+    from tasks.jobs import GPU_VARIABLE
+
+    template["variables"]["properties"][GPU_VARIABLE] = {
+        "type": "integer",
+        "title": "GPUs",
+        "description": "GPUs of the job's container (nvidia.com/gpu).",
+        "default": 0,
+    }
+    (container,) = template["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]["containers"]
+    container["resources"]["limits"]["nvidia.com/gpu"] = f"{{{{ {GPU_VARIABLE} }}}}"
 
 
 def _find_template(client: Any, pool_type: PoolType) -> dict[str, Any]:

@@ -14,12 +14,11 @@ from typing import TypeVar
 
 from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from capo_core.experiment_matrix import expand_arms, split_methods
+from flows.fan_out import read_fan_out, task_runner
 from flows.line import Line
 from flows.parts import corpus, models, verdicts
-from flows.plan import n_workers
 from schemas.artifacts import ArtifactRef
 from schemas.config import ExperimentConfig
 from schemas.experiment import Arm, ExperimentMatrix
@@ -65,7 +64,7 @@ class _ArmRun:
 @flow(
     name="experiment",
     flow_run_name="experiment {matrix.name}",
-    task_runner=ThreadPoolTaskRunner(max_workers=n_workers()),  # type: ignore[arg-type]
+    task_runner=task_runner(),  # type: ignore[arg-type]
     persist_result=False,
 )
 def experiment(matrix: ExperimentMatrix, configs: list[ExperimentConfig]) -> References:
@@ -187,12 +186,13 @@ def _measure_transfer(line: Line, target: Line) -> ArtifactRef:
 
 
 def _in_parallel(work: Callable[[Item], None], items: Iterable[Item]) -> None:
-    """Do `work` on every item, as many at once as there are workers, each within the flow's context."""
-    if n_workers() == 1:
+    """Do `work` on every item, as many at once as steps are, each within the flow's context."""
+    n_at_once = read_fan_out().n_lines
+    if n_at_once == 1:
         for item in items:
             work(item)
         return
-    pool = ThreadPoolExecutor(max_workers=n_workers())
+    pool = ThreadPoolExecutor(max_workers=n_at_once)
     try:
         for future in [pool.submit(copy_context().run, work, item) for item in items]:
             future.result()

@@ -6,18 +6,12 @@ own pace corrects them.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from capo_core.judging.workload import PAIRS, count_questions
 from schemas.config import ExperimentConfig
 from tasks.progress import run_progress
-
-
-def n_workers() -> int:
-    """Return how many steps run at once: one by default, because every training step uses all cores or the GPU."""
-    return int(os.environ.get("CAPO_N_WORKERS", "1"))
 
 
 def plan_run(

@@ -10,11 +10,10 @@ from collections.abc import Callable
 
 from prefect import Flow, flow, get_run_logger
 from prefect.runtime import flow_run
-from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows.fan_out import task_runner
 from flows.line import Line
 from flows.parts import corpus, models, registration, verdicts
-from flows.plan import n_workers
 from schemas.config import ExperimentConfig
 from tasks import tracking
 from tasks.corpus_history import announce_batch
@@ -30,7 +29,7 @@ def _stage_flow(name: str) -> Callable[[Callable[..., References]], Flow[..., Re
     return flow(
         name=name,
         flow_run_name=name + " {config.name}",
-        task_runner=ThreadPoolTaskRunner(max_workers=n_workers()),
+        task_runner=task_runner(),
         persist_result=False,
     )
 

@@ -19,20 +19,23 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-from prefect import Task, task
+from prefect import Task
 from prefect.context import TaskRunContext
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
 from prefect.transactions import IsolationLevel
 from pydantic import JsonValue
 
+from capo_core.errors import StackError
 from schemas.artifacts import ArtifactKind, ArtifactRef
 from tasks import tracking
 from tasks.caching import ContentPolicy, FlockLockManager, ReferenceSerializer, compute_cache_key, identify
+from tasks.jobs import reports_to, run_as_job, sends_jobs
 from tasks.memory import give_memory_back
 from tasks.progress import StepProgress, format_seconds, run_progress
 from tasks.storage.artifact_store import ArtifactStore
@@ -103,7 +106,26 @@ class Step:
             tracking.log_training(self.run_id, log)
 
 
-def step(name: str, *, version: int, uses_models: bool = False) -> Callable[[Callable[..., Any]], Task[..., Any]]:
+class StepTask(Task[..., Any]):
+    """A Prefect task that other processes take by its module and name: only its inputs travel, and no code does."""
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, str]]:
+        return find_step, (self.fn.__module__, self.fn.__qualname__)
+
+
+def find_step(module: str, name: str) -> StepTask:
+    """Return the step that a module below `tasks` defines under a name.
+
+    Raises:
+        ValueError: if there is no such step.
+    """
+    found = getattr(import_module(module), name, None) if module.startswith("tasks.") else None
+    if not isinstance(found, StepTask):
+        raise ValueError(f"{module}.{name} is no step of capo")
+    return found
+
+
+def step(name: str, *, version: int, uses_models: bool = False) -> Callable[[Callable[..., Any]], StepTask]:
     """Return a decorator that makes a cached Prefect task of a step's body.
 
     Args:
@@ -112,7 +134,7 @@ def step(name: str, *, version: int, uses_models: bool = False) -> Callable[[Cal
         uses_models: whether it runs a model: library versions are then part of the cache key, and it is tagged `GPU`.
     """
 
-    def decorate(body: Callable[..., Any]) -> Task[..., Any]:
+    def decorate(body: Callable[..., Any]) -> StepTask:
         signature = inspect.signature(body)
         own_parameter, *parameters = signature.parameters.values()
         public = signature.replace(parameters=parameters)
@@ -130,14 +152,15 @@ def step(name: str, *, version: int, uses_models: bool = False) -> Callable[[Cal
         run.__signature__ = public  # type: ignore[attr-defined]
         run.__annotations__ = {k: v for k, v in body.__annotations__.items() if k != own_parameter.name}
         policy = ContentPolicy(name=name, version=version, uses_models=uses_models)
-        return task(
+        return StepTask(
+            run,
             name=name,
             task_run_name=_name_task_run,
             tags=[GPU] if uses_models else None,
             cache_policy=policy.configure(isolation_level=IsolationLevel.SERIALIZABLE, lock_manager=_LOCKS),
             persist_result=True,
             result_serializer=ReferenceSerializer(),
-        )(run)
+        )
 
     return decorate
 
@@ -146,17 +169,35 @@ def _obtain(name: str, version: int, uses_models: bool, body: Callable[..., Any]
     """Compute a step, unless another machine that shares the artifacts has, or does while this one waits."""
     key = compute_cache_key(name, version, dict(inputs), uses_models=uses_models)
     current = Step(name, describe_step(name, inputs), key, _logger())
+    flow_run_id = _flow_run_id()
+    if uses_models and sends_jobs() and flow_run_id is not None:
+        return _send(current, find_step(body.__module__, body.__qualname__), inputs, flow_run_id)
     remote = current.store.remote
     if remote is None:
         return _compute(current, version, body, inputs)[0]
-    found = recall(current.store, remote, key, current.logger)
+    found = recall(current.store, key, current.logger)
     if found is None:
         with hold_turn(remote.objects, key):
-            found = recall(current.store, remote, key, current.logger)
+            found = recall(current.store, key, current.logger)
             if found is None:
                 result, record = _compute(current, version, body, inputs)
                 return settle(current.store, remote, key, record, result, current.logger)
     current.logger.info("%s: computed before, found at %s", current.label, remote.url)
+    return found
+
+
+def _send(current: Step, step: StepTask, inputs: Mapping[str, Any], flow_run_id: str) -> Any:
+    """Let a job compute a step, unless it was computed before, and return what its lineage record says."""
+    found = recall(current.store, current.key, current.logger)
+    if found is None:
+        current.logger.info("%s: sent as a job", current.label)
+        run_as_job(step, inputs, current.label, flow_run_id)
+        found = recall(current.store, current.key, current.logger)
+    if found is None:
+        raise StackError(
+            f"{current.label}: computed as a job, and its result is not to be found here; let the jobs have this "
+            "run's CAPO_ARTIFACTS, or its CAPO_HOME"
+        )
     return found
 
 
@@ -230,6 +271,8 @@ def _name_task_run() -> str:
 
 
 def _flow_run_id() -> str | None:
+    if reports_to() is not None:
+        return reports_to()
     context = TaskRunContext.get()
     return None if context is None or context.task_run.flow_run_id is None else str(context.task_run.flow_run_id)
 

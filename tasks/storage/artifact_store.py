@@ -242,6 +242,11 @@ class ArtifactStore:
         """Keep how a computation went (step, version, configuration, reads, writes) under its cache key."""
         write_file_atomically(self.home / "lineage" / f"{key}.json", canonical_json(record).encode("utf-8"))
 
+    def read_lineage(self, key: str) -> dict[str, Any] | None:
+        """Return how the computation with a cache key went, None if none did on this machine."""
+        path = self.home / "lineage" / f"{key}.json"
+        return json.loads(path.read_bytes()) if path.is_file() else None
+
     def lineage(self) -> list[dict[str, Any]]:
         """Return every lineage record, sorted by cache key; what other machines computed is kept here too."""
         folder = self.home / "lineage"

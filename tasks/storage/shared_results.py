@@ -36,13 +36,13 @@ def load_result(store: ArtifactStore, texts: list[str]) -> Result:
     return refs[0] if len(refs) == 1 else refs
 
 
-def recall(store: ArtifactStore, remote: RemoteArtifacts, key: str, logger: Logger) -> Result | None:
+def recall(store: ArtifactStore, key: str, logger: Logger) -> Result | None:
     """Return what a finished computation with this key returned on any machine, None if there is nothing whole.
 
     Its artifacts and its lineage are here afterwards.
     """
     try:
-        record = remote.read_record(key)
+        record = store.read_lineage(key) if store.remote is None else store.remote.read_record(key)
         if record is None:
             return None
         result = load_result(store, record["returns"])
@@ -73,7 +73,7 @@ def settle(
     """
     if remote.create_record(key, record):
         return result
-    first = recall(store, remote, key, logger)
+    first = recall(store, key, logger)
     if first is None:
         remote.replace_record(key, record)
         return result

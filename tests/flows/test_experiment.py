@@ -154,7 +154,7 @@ def test_a_second_run_computes_nothing(grown_run: dict[str, str], config: Experi
 def test_adapters_answer_the_other_corpus_and_arms_run_side_by_side(
     tmp_path_factory: pytest.TempPathFactory, prefect_server: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CAPO_N_WORKERS", "2")
+    monkeypatch.setenv("CAPO_FANOUT", "threads:2")
     configs = [_load(half, tmp_path_factory) for half in ("nli", "paraphrase")]
     matrix = _matrix(
         "all", name="moved", configs=["nli.yaml", "paraphrase.yaml"], methods=["sft"], seeds=[13], transfer=True
