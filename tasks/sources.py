@@ -11,7 +11,7 @@ from pathlib import Path
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from capo_core.errors import InputFileError
+from capo_core.errors import InputFileError, ModelError
 from schemas.artifacts import ModelRef, SourceFile
 from tasks.storage.home import capo_home, data_dir, model_cache
 from tasks.storage.manifests import hash_file
@@ -50,6 +50,27 @@ def locate_model(model_id: str, revision: str | None) -> ModelRef:
     from capo_core.models import resolve_model
 
     return resolve_model(model_id, revision, cache_dir=model_cache())
+
+
+def find_model_here(model: ModelRef) -> ModelRef:
+    """Return a model that another machine may have found, as it lies on this one.
+
+    Raises:
+        ModelError: if it is not to be had here, or has another content.
+    """
+    if Path(model.path).is_dir():
+        return model
+    from capo_core.models import resolve_model
+
+    found = resolve_model(
+        model.id, None if model.id.startswith(BUNDLED) else model.fingerprint, cache_dir=model_cache()
+    )
+    if found.fingerprint != model.fingerprint:
+        raise ModelError(
+            f"{model.id}: its fingerprint is {found.fingerprint} here and was {model.fingerprint} where the run began; "
+            "install the same version on all machines"
+        )
+    return found
 
 
 def validation_secret() -> bytes:

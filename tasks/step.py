@@ -32,12 +32,13 @@ from prefect.transactions import IsolationLevel
 from pydantic import JsonValue
 
 from capo_core.errors import StackError
-from schemas.artifacts import ArtifactKind, ArtifactRef
+from schemas.artifacts import ArtifactKind, ArtifactRef, ModelRef
 from tasks import tracking
 from tasks.caching import ContentPolicy, FlockLockManager, ReferenceSerializer, compute_cache_key, identify
 from tasks.jobs import reports_to, run_as_job, sends_jobs
 from tasks.memory import give_memory_back
 from tasks.progress import StepProgress, format_seconds, run_progress
+from tasks.sources import find_model_here
 from tasks.storage.artifact_store import ArtifactStore
 from tasks.storage.leases import hold_turn
 from tasks.storage.shared_results import recall, settle
@@ -214,7 +215,7 @@ def _compute(
         current.run_id = tracking.start_step_run(flow_run_id, label, name, version, key, config)
     started = time.monotonic()
     try:
-        result = body(current, **inputs)
+        result = body(current, **{name: _here(value) for name, value in inputs.items()})
     except BaseException:
         if current.run_id is not None:
             tracking.name_artifacts(current.run_id, reads=reads, writes=current.written)
@@ -240,6 +241,10 @@ def _compute(
         run_progress(flow_run_id).record(name, seconds)
     current.logger.info("%s: done in %s", label, format_seconds(seconds))
     return result, record
+
+
+def _here(value: Any) -> Any:
+    return find_model_here(value) if isinstance(value, ModelRef) else value
 
 
 def describe_step(name: str, inputs: Mapping[str, Any]) -> str:
