@@ -14,6 +14,8 @@ from schemas.frames import CORPUS, check_columns
 
 SPLITS = ("train", "validation", "test")
 
+_MAX_SEARCHED = 20_000
+
 
 def assign_splits(annotations: pl.DataFrame, config: SplitConfig, max_items: int | None = None) -> pl.DataFrame:
     """Return the annotations of a seeded sample of contexts, each with its split.
@@ -35,6 +37,22 @@ def assign_splits(annotations: pl.DataFrame, config: SplitConfig, max_items: int
         CorpusError: if a split would be empty.
     """
     sizes = annotations.group_by("context_id").agg(pl.col("item_id").n_unique().alias("n_items")).sort("context_id")
+    split_of = split_contexts(sizes, config, max_items)
+    corpus = annotations.join(split_of, on="context_id", how="inner").sort("item_id", "annotator_id", "label")
+    return check_columns(corpus, CORPUS, "corpus")
+
+
+def split_contexts(sizes: pl.DataFrame, config: SplitConfig, max_items: int | None = None) -> pl.DataFrame:
+    """Return `context_id` and `split` of the contexts that are kept: see `assign_splits`.
+
+    Args:
+        sizes: context_id and n_items of every context, sorted by context_id.
+        config: shares of the three splits, and the seed.
+        max_items: upper bound on items kept; None keeps all.
+
+    Raises:
+        CorpusError: if a split would be empty.
+    """
     order = np.random.default_rng(config.seed).permutation(sizes.height)
     contexts = sizes[order.tolist()]
     if max_items is not None:
@@ -49,9 +67,7 @@ def assign_splits(annotations: pl.DataFrame, config: SplitConfig, max_items: int
         rest = rest.join(taken[split], on="context_id", how="anti", maintain_order="left")
     taken["train"] = rest
     _require_no_empty_split(contexts, taken)
-    split_of = pl.concat(frame.select("context_id", pl.lit(split).alias("split")) for split, frame in taken.items())
-    corpus = annotations.join(split_of, on="context_id", how="inner").sort("item_id", "annotator_id", "label")
-    return check_columns(corpus, CORPUS, "corpus")
+    return pl.concat(frame.select("context_id", pl.lit(split).alias("split")) for split, frame in taken.items())
 
 
 def require_disjoint_splits(corpus: pl.DataFrame) -> None:
@@ -86,7 +102,8 @@ def nearest_sum(sizes: Sequence[int], target: int, *, at_most: bool = False) -> 
 
     Subset sum by dynamic programming: for each sum the first prefix of `sizes` that reaches it is kept, and the
     selection is read back from there. With `sizes` in random order and mostly alike this takes a random prefix.
-    Of two sums equally near the smaller counts.
+    Of two sums equally near the smaller counts. Of a target beyond 20,000 all but the last 10,000 is taken in order
+    first, since the work grows with both the target and the selection; the rest is searched as before.
 
     Args:
         sizes: positive integers, in the order of preference.
@@ -95,6 +112,10 @@ def nearest_sum(sizes: Sequence[int], target: int, *, at_most: bool = False) -> 
     """
     if not sizes:
         return []
+    if target > _MAX_SEARCHED:
+        n_taken, taken = _take_in_order(sizes, target - _MAX_SEARCHED // 2)
+        rest = nearest_sum(sizes[n_taken:], target - taken, at_most=at_most)
+        return [*range(n_taken), *(n_taken + index for index in rest)]
     limit = min(target if at_most else target + max(sizes), sum(sizes))
     reached_by = np.full(limit + 1, -1, dtype=np.int64)
     reached = np.zeros(limit + 1, dtype=bool)
@@ -119,6 +140,16 @@ def nearest_sum(sizes: Sequence[int], target: int, *, at_most: bool = False) -> 
         chosen.append(int(reached_by[remaining]))
         remaining -= sizes[chosen[-1]]
     return sorted(chosen)
+
+
+def _take_in_order(sizes: Sequence[int], at_most: int) -> tuple[int, int]:
+    """Return how many of the first sizes sum to no more than `at_most`, and their sum."""
+    total = 0
+    for index, size in enumerate(sizes):
+        if total + size > at_most:
+            return index, total
+        total += size
+    return len(sizes), total
 
 
 def _require_no_empty_split(contexts: pl.DataFrame, taken: dict[str, pl.DataFrame]) -> None:

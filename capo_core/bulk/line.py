@@ -1,0 +1,220 @@
+"""All parts of a corpus from raw rows to pairs, by processes of this machine; what was done is not done again."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+import pyarrow.parquet as pq
+
+from capo_core.bulk.distribution import distribute_rows
+from capo_core.bulk.parts import Counts, assign_contexts, ingest_part, measure_part, pair_part, write_corpus_part
+from capo_core.errors import ConfigError, CorpusError
+from schemas.config import ExperimentConfig
+from schemas.section import TagPosition
+
+ROWS_PER_PART = 50_000
+"""A part's rows are Python objects while they are checked: some 150 MB."""
+
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class BulkFolders:
+    """Where the parts of a corpus lie under one folder; each holds `part-00000.parquet` and so on."""
+
+    root: Path
+
+    @property
+    def raw(self) -> Path:
+        """Rows as they came, while they are needed."""
+        return self.root / "raw"
+
+    @property
+    def annotations(self) -> Path:
+        """Rows that met every rule, while they are needed."""
+        return self.root / "annotations"
+
+    @property
+    def quarantine(self) -> Path:
+        """`QUARANTINE`: rows that did not, with their reasons."""
+        return self.root / "quarantine"
+
+    @property
+    def contexts(self) -> Path:
+        """Which context and split every item has: one file."""
+        return self.root / "contexts.parquet"
+
+    @property
+    def corpus(self) -> Path:
+        """`CORPUS`."""
+        return self.root / "corpus"
+
+    @property
+    def features(self) -> Path:
+        """Features of style by item_id, annotator_id and label."""
+        return self.root / "features"
+
+    def preferences(self, annotator_id: str) -> Path:
+        """`PREFERENCES` of one annotator."""
+        return self.root / "preferences" / annotator_id
+
+
+def run_bulk(
+    sources: Sequence[Path],
+    root: Path,
+    config: ExperimentConfig,
+    annotators: Sequence[str],
+    *,
+    n_processes: int,
+    n_parts: int | None = None,
+    report: Report = lambda stage, n_done, n_parts: None,
+) -> Counts:
+    """Return counts of what `root` holds afterwards: corpus, quarantine, features of style, and pairs.
+
+    Args:
+        sources: Parquet files, see `distribute_rows`.
+        root: a folder of this corpus's own; what an earlier, broken run left there is gone on with.
+        config: task, splits, corpus.max_items, pairs and the tag are read.
+        annotators: whose pairs to build.
+        n_processes: parts at once.
+        n_parts: by default as many as give parts of `ROWS_PER_PART` rows.
+        report: told the stage and how many of its parts are done.
+
+    Raises:
+        ConfigError: if `root` holds another corpus, or a pair strategy needs all of a corpus in memory.
+        CorpusError: if no row can be used or a split would be empty.
+        InputFileError: if a source cannot be read.
+    """
+    _refuse_what_needs_memory(config)
+    folders = BulkFolders(root)
+    n_rows = sum(pq.read_metadata(source).num_rows for source in sources)
+    n_parts = n_parts or -(-n_rows // ROWS_PER_PART)
+    _claim(root, sources, config, n_parts)
+    names = [f"part-{number:05d}.parquet" for number in range(n_parts)]
+    with _processes(n_processes) as pool:
+
+        def run(stage: str, function: Callable[..., Counts], arguments: Iterable[tuple], out: Path) -> None:
+            out.mkdir(parents=True, exist_ok=True)
+            open_parts = [given for name, given in zip(names, arguments, strict=True) if not (out / name).exists()]
+            for n_done, future in enumerate([pool.submit(function, *given) for given in open_parts], start=1):
+                future.result()
+                report(stage, n_parts - len(open_parts) + n_done, n_parts)
+
+        def paths(folder: Path) -> list[Path]:
+            return [folder / name for name in names]
+
+        if not folders.contexts.exists():
+            _distribute(sources, folders, n_parts)
+            folders.quarantine.mkdir(exist_ok=True)
+            given = zip(paths(folders.raw), paths(folders.annotations), paths(folders.quarantine), strict=True)
+            run("ingest", ingest_part, [(*three, config.task) for three in given], folders.annotations)
+            contexts = assign_contexts(paths(folders.annotations), config.splits, config.corpus.max_items)
+            _write_whole(contexts, folders.contexts)
+        given = zip(paths(folders.annotations), paths(folders.corpus), strict=True)
+        run("corpus", write_corpus_part, [(a, folders.contexts, c) for a, c in given], folders.corpus)
+        given = zip(paths(folders.corpus), paths(folders.features), strict=True)
+        run("features", measure_part, list(given), folders.features)
+        tag: TagPosition | None = config.adapter.tag if config.adapter.layout == "shared" else None
+        for annotator in annotators:
+            out = folders.preferences(annotator)
+            given = zip(paths(folders.corpus), paths(out), strict=True)
+            asked = [(c, p, annotator, config.task, config.pairs, tag) for c, p in given]
+            run(f"pairs of {annotator}", pair_part, asked, out)
+    return _count(folders, annotators)
+
+
+def _refuse_what_needs_memory(config: ExperimentConfig) -> None:
+    if config.pairs.strategy in ("nearest", "farthest") or config.pairs.weighting == "style_distance":
+        raise ConfigError(
+            f"pairs.strategy {config.pairs.strategy} with weighting {config.pairs.weighting} compares explanations of "
+            "the whole corpus; in bulk set strategy all, same_label or different_label, weighting uniform or relation"
+        )
+
+
+def _claim(root: Path, sources: Sequence[Path], config: ExperimentConfig, n_parts: int) -> None:
+    """Keep what decides the outcome beside it, and refuse a folder that was made of something else."""
+    root.mkdir(parents=True, exist_ok=True)
+    identity = {
+        "sources": [[source.name, source.stat().st_size] for source in sources],
+        "task": config.task.model_dump(mode="json"),
+        "splits": config.splits.model_dump(mode="json"),
+        "max_items": config.corpus.max_items,
+        "pairs": config.pairs.model_dump(mode="json"),
+        "n_parts": n_parts,
+    }
+    known = root / "settings.json"
+    if known.exists():
+        if json.loads(known.read_bytes()) != identity:
+            raise ConfigError(f"{root}: was made of other files or settings ({known.name}); name another folder")
+        return
+    if any(root.iterdir()):
+        raise ConfigError(f"{root}: is not empty; name a new folder")
+    known.write_text(json.dumps(identity, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def _distribute(sources: Sequence[Path], folders: BulkFolders, n_parts: int) -> None:
+    if not folders.raw.exists():
+        begun = folders.root / ".raw"
+        if begun.exists():
+            for left in begun.iterdir():
+                left.unlink()
+        begun.mkdir(exist_ok=True)
+        distribute_rows(sources, begun, n_parts)
+        begun.rename(folders.raw)
+
+
+def _write_whole(frame: pl.DataFrame, path: Path) -> None:
+    begun = path.with_name(f".{path.name}")
+    frame.write_parquet(begun)
+    begun.rename(path)
+
+
+@contextmanager
+def _processes(n: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes that compute with one thread each: the parts are what runs beside each other."""
+    names = ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ |= dict.fromkeys(names, "1")
+    try:
+        with ProcessPoolExecutor(n, mp_context=multiprocessing.get_context("spawn")) as pool:
+            yield pool
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _count(folders: BulkFolders, annotators: Sequence[str]) -> Counts:
+    """Return how many rows each kind of part holds, quarantined ones by reason, annotations by split.
+
+    Raises:
+        CorpusError: if rows were lost.
+    """
+    raw, accepted = _rows(folders.raw), _rows(folders.annotations)
+    reasons = _group(folders.quarantine, "reason")
+    if raw != accepted + sum(reasons.values()):
+        raise CorpusError(f"{folders.root}: {raw} rows in, {accepted} accepted, {sum(reasons.values())} quarantined")
+    counts = {"rows_in": raw, "rows_accepted": accepted, "rows_quarantined": sum(reasons.values())}
+    counts |= {f"quarantined_{reason}": n for reason, n in reasons.items()}
+    counts |= {f"annotations_{split}": n for split, n in _group(folders.corpus, "split").items()}
+    counts["explanations_measured"] = _rows(folders.features)
+    return counts | {f"pairs.{name}": _rows(folders.preferences(name)) for name in annotators}
+
+
+def _rows(folder: Path) -> int:
+    return sum(pq.read_metadata(path).num_rows for path in folder.glob("part-*.parquet"))
+
+
+def _group(folder: Path, column: str) -> dict[str, int]:
+    scan = pl.scan_parquet(folder / "part-*.parquet")
+    return dict(scan.group_by(column).len().sort(column).collect(engine="streaming").iter_rows())
