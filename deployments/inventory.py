@@ -1,11 +1,13 @@
-"""The artifact store as a person reads it: list, show, verify."""
+"""The artifact store as a person reads it: list, show, verify, collect garbage."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
+from datetime import timedelta
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.table import Table
 
 from capo_core.errors import ConfigError, DamagedArtifactError
@@ -83,3 +85,31 @@ def print_verification(console: Console) -> bool:
         console.print(f"{kind}: {count} whole", highlight=False)
     console.print(f"{whole.total()} artifacts verified, {n_damaged} damaged", highlight=False)
     return n_damaged == 0
+
+
+def print_garbage(console: Console, older_than_days: float, *, is_removed: bool, keep_results: bool) -> None:
+    """Print what nobody needs, why, and what it takes, each thing and in all; remove it if asked to.
+
+    Raises:
+        StoreError: if less than a day is given as age while a step runs.
+    """
+    # Asks every step for its version, which the other commands need not wait for.
+    from tasks.caching import results_folder
+    from tasks.roots import find_roots
+    from tasks.storage.garbage import collect, find_garbage
+
+    store, age = ArtifactStore(), timedelta(days=older_than_days)
+    roots = find_roots(store, keep_results=keep_results)
+    found = (collect if is_removed else find_garbage)(store, roots, older_than=age, results=results_folder())
+    sizes: Counter[str] = Counter()
+    for garbage in found:
+        sizes[garbage.reason] += garbage.n_bytes
+        where = f"{store.location}/{garbage.name}" if garbage.objects else garbage.name
+        console.print(f"{where}: {garbage.reason}, {decimal(garbage.n_bytes)}", markup=False, highlight=False)
+    counts = Counter(garbage.reason for garbage in found)
+    for reason, n_bytes in sorted(sizes.items()):
+        console.print(f"{reason}: {counts[reason]}, {decimal(n_bytes)}", highlight=False)
+    done = "removed" if is_removed else "would be removed (--yes removes them)"
+    console.print(
+        f"{len(found)} things older than {older_than_days:g} days, {decimal(sizes.total())}, {done}", highlight=False
+    )

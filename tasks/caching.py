@@ -119,9 +119,14 @@ class ReferenceSerializer(Serializer):
         return load_result(ArtifactStore(), blob.decode("ascii").split("\n"))
 
 
+def results_folder() -> Path:
+    """Return the folder in which Prefect keeps results, a file for each cache key."""
+    return Path(get_current_settings().results.local_storage_path)
+
+
 def set_aside_foreign_record(key: str) -> None:
     """Move a stored result that Prefect would load with any serializer but ours to `<home>/damaged/`."""
-    path = Path(get_current_settings().results.local_storage_path) / key
+    path = results_folder() / key
     if not path.is_file():
         return
     try:

@@ -15,9 +15,11 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 import shutil
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +168,7 @@ class ArtifactStore:
             final.rename(aside)
             folder.rename(final)
         else:
+            self._touch(ref)
             shutil.rmtree(folder)
 
     # -- reading ------------------------------------------------------------------------------------------------
@@ -181,12 +184,19 @@ class ArtifactStore:
             DamagedArtifactError: if the artifact is missing, incomplete, has a file too many or any byte changed.
         """
         try:
-            return check_folder(ref, self.path(ref))
+            manifest = check_folder(ref, self.path(ref))
         except DamagedArtifactError:
             if self.remote is None:
                 raise
             remote = self.remote
             return self._take_in(ref, lambda copy: remote.download(ref, copy), remote.place(ref))
+        self._touch(ref)
+        return manifest
+
+    def _touch(self, ref: ArtifactRef) -> None:
+        """Note that an artifact is in use: what was used lately is not collected as garbage."""
+        with suppress(OSError):  # of another user, or on a disk that is mounted to be read
+            os.utime(self.path(ref))
 
     def audit(self, ref: ArtifactRef) -> None:
         """Re-hash an artifact where the truth is, even if there is a whole copy here.
@@ -240,13 +250,22 @@ class ArtifactStore:
 
     def record_lineage(self, key: str, record: Mapping[str, JsonValue]) -> None:
         """Keep how a computation went (step, version, configuration, reads, writes) under its cache key."""
-        write_file_atomically(self.home / "lineage" / f"{key}.json", canonical_json(record).encode("utf-8"))
+        write_file_atomically(self.lineage_path(key), canonical_json(record).encode("utf-8"))
+
+    def lineage_path(self, key: str) -> Path:
+        """Return the file of a computation's record, whether or not it is there."""
+        return self.home / "lineage" / f"{key}.json"
 
     def lineage(self) -> list[dict[str, Any]]:
         """Return every lineage record, sorted by cache key; what other machines computed is kept here too."""
+        return list(self.records().values())
+
+    def records(self) -> dict[str, dict[str, Any]]:
+        """Return every lineage record by cache key, sorted; what other machines computed is kept here too."""
         folder = self.home / "lineage"
         if self.remote is not None:
             here = {path.stem for path in folder.glob("[!.]*.json")}
             for key, record in self.remote.records(without=here).items():
                 self.record_lineage(key, record)
-        return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("[!.]*.json"))]
+        paths = sorted(folder.glob("[!.]*.json"))
+        return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import tempfile
 import uuid
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -108,16 +108,13 @@ class RemoteArtifacts:
 
     def sizes(self) -> dict[tuple[str, str], int]:
         """Return the bytes of every artifact that has a manifest, by (kind, sha256) and sorted."""
-        found: dict[tuple[str, str], int] = {}
-        finished = set()
-        for name, n_bytes in self.objects.sizes().items():
-            kind, _, rest = name.partition("/")
-            sha256, _, file = rest.partition("/")
-            if kind in _KINDS and file:
-                found[kind, sha256] = found.get((kind, sha256), 0) + n_bytes
-                if file == MANIFEST_NAME:
-                    finished.add((kind, sha256))
-        return {key: found[key] for key in sorted(finished)}
+        sizes = self.objects.sizes()
+        found = {}
+        for folder, names in list_folders(sizes).items():
+            kind, _, sha256 = folder.partition("/")
+            if f"{folder}/{MANIFEST_NAME}" in names:
+                found[kind, sha256] = sum(sizes[name] for name in names)
+        return dict(sorted(found.items()))
 
     # -- lineage ------------------------------------------------------------------------------------------------
 
@@ -153,6 +150,17 @@ class RemoteArtifacts:
             pass
         place = self.objects.place(_record_name(key))
         raise DamagedArtifactError(f"{place} is no lineage record of that key; delete it, and it is computed again")
+
+
+def list_folders(names: Iterable[str]) -> dict[str, list[str]]:
+    """Return the names of objects that are files of artifacts, finished or not, by `<kind>/<sha256>`."""
+    folders: dict[str, list[str]] = {}
+    for name in names:
+        kind, _, rest = name.partition("/")
+        sha256, _, file = rest.partition("/")
+        if kind in _KINDS and file:
+            folders.setdefault(f"{kind}/{sha256}", []).append(name)
+    return folders
 
 
 def _name(ref: ArtifactRef, file: str | None = None) -> str:
