@@ -25,6 +25,7 @@ def find_roots(store: ArtifactStore, *, keep_results: bool = True) -> set[Artifa
         keep_results: whether what the cache can still answer with stays, though nothing else names it.
 
     Raises:
+        DamagedArtifactError: if a lineage record is damaged.
         MlflowException: if MLflow cannot be asked; nothing may be collected then.
     """
     found = {taken.batch for corpus in list_corpora() for taken in read_history(corpus).batches}
@@ -32,7 +33,7 @@ def find_roots(store: ArtifactStore, *, keep_results: bool = True) -> set[Artifa
         found |= set(_find_named_in_mlflow())
     if keep_results:
         versions = declared_versions()
-        for record in store.lineage():
+        for record in store.computations.read_all(strict=True).values():
             if is_current(record, versions):
                 names = (*record["reads"], *record["writes"], *record["returns"])
                 found |= {ArtifactRef.parse(text) for text in names}

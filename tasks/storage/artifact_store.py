@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
 import shutil
 import uuid
@@ -26,11 +25,12 @@ from typing import Any
 import polars as pl
 from pydantic import JsonValue
 
-from capo_core.durable_files import sync, write_file_atomically
+from capo_core.durable_files import sync
 from capo_core.errors import DamagedArtifactError
 from schemas.artifacts import ArtifactKind, ArtifactRef, Manifest
 from schemas.frames import SCHEMA_VERSIONS, TABLES, check_columns
-from tasks.storage.home import artifacts_url, capo_home
+from tasks.storage.computations import Computations
+from tasks.storage.home import artifacts_url, capo_home, set_aside
 from tasks.storage.manifests import MANIFEST_NAME, canonical_json, check_folder, describe_files, read_manifest
 from tasks.storage.object_folder import reach
 from tasks.storage.remote_artifacts import RemoteArtifacts
@@ -44,6 +44,7 @@ class ArtifactStore:
         self.root = self.home / "artifacts"
         url = artifacts_url()
         self.remote = None if url is None else RemoteArtifacts(reach(url))
+        self.computations = Computations(self.home, self.remote)
 
     @property
     def location(self) -> str:
@@ -163,9 +164,7 @@ class ArtifactStore:
         try:
             check_folder(ref, final)
         except DamagedArtifactError:
-            aside = self.home / "damaged" / f"{ref.kind}-{ref.sha256}-{uuid.uuid4().hex[:8]}"
-            aside.parent.mkdir(parents=True, exist_ok=True)
-            final.rename(aside)
+            set_aside(self.home, final, f"{ref.kind}-{ref.sha256}")
             folder.rename(final)
         else:
             self._touch(ref)
@@ -250,22 +249,8 @@ class ArtifactStore:
 
     def record_lineage(self, key: str, record: Mapping[str, JsonValue]) -> None:
         """Keep how a computation went (step, version, configuration, reads, writes) under its cache key."""
-        write_file_atomically(self.lineage_path(key), canonical_json(record).encode("utf-8"))
-
-    def lineage_path(self, key: str) -> Path:
-        """Return the file of a computation's record, whether or not it is there."""
-        return self.home / "lineage" / f"{key}.json"
+        self.computations.keep(key, record)
 
     def lineage(self) -> list[dict[str, Any]]:
         """Return every lineage record, sorted by cache key; what other machines computed is kept here too."""
-        return list(self.records().values())
-
-    def records(self) -> dict[str, dict[str, Any]]:
-        """Return every lineage record by cache key, sorted; what other machines computed is kept here too."""
-        folder = self.home / "lineage"
-        if self.remote is not None:
-            here = {path.stem for path in folder.glob("[!.]*.json")}
-            for key, record in self.remote.records(without=here).items():
-                self.record_lineage(key, record)
-        paths = sorted(folder.glob("[!.]*.json"))
-        return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
+        return list(self.computations.read_all().values())

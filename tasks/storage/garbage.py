@@ -81,6 +81,7 @@ def collect(
         results: folder in which Prefect keeps results, named by cache key.
 
     Raises:
+        DamagedArtifactError: if a lineage record is damaged: what it kept would be taken for garbage.
         StoreError: if `older_than` is below a day while a step runs, here or on a machine that shares the artifacts.
     """
     found = find_garbage(store, roots, older_than=older_than, results=results)
@@ -94,9 +95,13 @@ def collect(
 def find_garbage(
     store: ArtifactStore, roots: Iterable[ArtifactRef], *, older_than: timedelta, results: Path | None = None
 ) -> list[Garbage]:
-    """Return what `collect` would remove; takes the same arguments."""
+    """Return what `collect` would remove; takes the same arguments.
+
+    Raises:
+        DamagedArtifactError: if a lineage record is damaged: what it kept would be taken for garbage.
+    """
     before = time.time() - older_than.total_seconds() if older_than else _NOW
-    records = store.records()
+    records = store.computations.read_all(strict=True)
     times = _record_times(store, records)
     young = [ref for key, record in records.items() if times[key] >= before for ref in _outcome(record)]
     kept = find_reachable(records.values(), [*map(str, roots), *young])
@@ -145,7 +150,7 @@ def _find_artifacts(store: ArtifactStore, kept: set[str], before: float) -> Iter
 def _find_records(store: ArtifactStore, forgotten: set[str], results: Path | None) -> Iterator[Garbage]:
     """Yield lineage records and results of computations of which nothing stays."""
     for key in sorted(forgotten):
-        for path in (store.lineage_path(key), *([results / key] if results else [])):
+        for path in (store.computations.path(key), *([results / key] if results else [])):
             if path.is_file():
                 yield _local(store, path, FORGOTTEN)
 
@@ -234,7 +239,7 @@ def _find_objects(store: ArtifactStore, kept: set[str], forgotten: set[str], bef
 
 def _record_times(store: ArtifactStore, records: Records) -> dict[str, float]:
     """Return when each computation was recorded; a copy of another machine's record says nothing about that."""
-    times = {key: store.lineage_path(key).stat().st_mtime for key in records}
+    times = {key: store.computations.path(key).stat().st_mtime for key in records}
     if store.remote is not None:
         for name, entry in store.remote.objects.entries("lineage").items():
             if Path(name).stem in times:

@@ -172,7 +172,7 @@ def test_what_is_shared_is_collected_where_it_is_shared(here: ArtifactStore, the
     objects = here.remote.objects
     root, orphan = write_numbered(here, 1), write_numbered(here, 2)
     _record(here, "old", [], [orphan])
-    here.remote.create_record("old", here.records()["old"])
+    here.remote.create_record("old", here.lineage()[0])
     unfinished = f"adapter/{'0' * 64}/adapter_model.safetensors"
     for name in (unfinished, "damaged/adapter-1/manifest.json", "probes/1", "leases/1"):
         objects.write(name, b"x")
@@ -190,7 +190,7 @@ def test_what_is_shared_is_collected_where_it_is_shared(here: ArtifactStore, the
     assert ("lineage/old.json", garbage.FORGOTTEN) in names
     files = sorted(path.name for path in here.path(root).iterdir())
     assert list(objects.sizes()) == [f"retention/{root.sha256}/{file}" for file in files]
-    assert here.records() == there.records() == {}
+    assert here.lineage() == there.lineage() == []
     there.verify(root)
 
 
