@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import signal
@@ -11,12 +10,11 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
-import sharing_machine
+from forks import processes
 from object_store import BUCKET
 from sharing_machine import (
     N_WEIGHTS,
@@ -35,20 +33,11 @@ from tasks.storage.object_folder import ObjectFolder, reach
 from tasks.storage.remote_artifacts import RemoteArtifacts
 
 ROOT = Path(__file__).parents[3]
+__all__ = ["processes"]
+
 EXAMPLE = "deployments/configs/example/nli-smollm2-135m.yaml"
 N_KILLS = 20
 N_FILES = N_WEIGHTS + 2  # the table and the manifest
-
-
-@pytest.fixture(scope="session")
-def processes() -> ForkServerContext:
-    """Where processes are forked from one that has imported everything and done nothing."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([sharing_machine.__name__, "s3fs"])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # the server of forks does not get it otherwise
-        forkserver.ensure_running()
-    return context
 
 
 def _remote(store: ArtifactStore) -> RemoteArtifacts:
