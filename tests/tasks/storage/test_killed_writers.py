@@ -93,8 +93,9 @@ def test_a_writer_killed_at_every_operation_leaves_no_half_artifact(
                 (store.path(ref) / "weights-3.bin").write_bytes(b"x")
 
     store, refs = ArtifactStore(tmp_path), []
-    prepare(0)
-    n_operations = count_operations(tmp_path, 0)
+    write_and_record(tmp_path, 1000)  # makes the folders
+    prepare(1001)
+    n_operations = count_operations(tmp_path, 1001)
     n_kills = min(n_operations, -(-N_KILLS_CHOSEN // 3))
     for number, operation in enumerate(range(0, n_operations, n_operations // n_kills)):
         prepare(number)
