@@ -13,7 +13,8 @@ import pytest
 
 # All in one list: a test session has one server of forks, and what it was started with it keeps.
 _PRELOADED = (
-    "sharing_machine", "killed_writing", "killed_training", "s3fs", "peft", "datasets", "transformers.trainer",
+    "sharing_machine", "killed_writing", "killed_training", "killed_flow",
+    "s3fs", "peft", "datasets", "transformers.trainer",
 )  # fmt: skip
 
 
