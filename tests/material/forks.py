@@ -8,8 +8,11 @@ import sys
 from collections.abc import Callable
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
+from pathlib import Path
 
 import pytest
+
+from tasks import tracking
 
 # All in one list: a test session has one server of forks, and what it was started with it keeps.
 _PRELOADED = (
@@ -27,6 +30,16 @@ def processes() -> ForkServerContext:
         patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # the server of forks does not get it otherwise
         forkserver.ensure_running()
     return context
+
+
+@pytest.fixture(scope="session")
+def mlflow_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with an empty MLflow database, to be copied: making one takes seconds."""
+    home = tmp_path_factory.mktemp("mlflow")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CAPO_HOME", str(home))
+        tracking.tracking_client()
+    return home
 
 
 def run_alone(

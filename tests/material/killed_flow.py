@@ -9,11 +9,13 @@ from pathlib import Path
 
 import torch
 from prefect.settings import PREFECT_API_URL, PREFECT_LOCAL_STORAGE_PATH, get_current_settings, temporary_settings
+from sharing_machine import compute_slowly
 from small_line import EXAMPLE
 
 from capo_core.config_file import load_config
 from flows import stages
 from tasks import tracking
+from tasks.caching import FlockLockManager
 
 
 def server_url() -> str:
@@ -50,3 +52,10 @@ def open_mlflow(home: Path, barrier: Barrier) -> None:
     os.environ["CAPO_HOME"] = str(home)
     barrier.wait(120)
     tracking.finish_run(tracking.start_flow_run("cold", "cold", f"flow-{os.getpid()}", {"pid": os.getpid()}))
+
+
+def hold_lock(home: Path, marks: Path) -> None:
+    """Compute the slow step under a lock, as Prefect does."""
+    os.environ["CAPO_HOME"] = str(home)
+    FlockLockManager().acquire_lock("slow", "holder")
+    compute_slowly.fn("Ann", 600.0, str(marks))
