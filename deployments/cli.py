@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -477,9 +477,20 @@ def main() -> None:
         _err.print(str(error), markup=False, highlight=False, soft_wrap=True)
         sys.exit(EXIT_USAGE)
     except CapoError as error:
-        _err.print("[red]failed[/red] ", end="")
-        _err.print(str(error), markup=False, highlight=False, soft_wrap=True)
-        sys.exit(EXIT_FAILED)
+        _fail(str(error))
+    except Exception as error:
+        from deployments.lost_servers import explain_lost_server
+
+        said = explain_lost_server(error)
+        if said is None:
+            raise
+        _fail(said)
+
+
+def _fail(message: str) -> NoReturn:
+    _err.print("[red]failed[/red] ", end="")
+    _err.print(message, markup=False, highlight=False, soft_wrap=True)
+    sys.exit(EXIT_FAILED)
 
 
 if __name__ == "__main__":

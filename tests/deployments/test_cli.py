@@ -88,6 +88,18 @@ def test_artifacts_are_listed_shown_and_verified(home: Path) -> None:
     assert ref.sha256 in damaged.stdout
 
 
+@pytest.mark.parametrize("variable", ["PREFECT_API_URL", "MLFLOW_TRACKING_URI"])
+def test_a_server_that_does_not_answer_is_named_with_what_to_do(
+    variable: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "http://127.0.0.1:9/api")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    done = _capo(*(["ingest", EXAMPLE] if variable == "PREFECT_API_URL" else ["models", "ls"]), home=home)
+    assert done.returncode == 1
+    assert "http://127.0.0.1:9/api" in done.stderr.splitlines()[-1]
+    assert "give the same command again" in done.stderr.splitlines()[-1]
+
+
 def test_garbage_is_shown_first_and_removed_when_asked(home: Path) -> None:
     store = ArtifactStore()
     ref = store.write("corpus", {"data.parquet": empty(CORPUS)}, metadata={"seed": 13})

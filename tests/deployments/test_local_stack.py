@@ -151,12 +151,12 @@ def test_a_run_outlasts_a_server_that_is_gone_for_a_while(server: str, home: Pat
         start_program(home, server)
         said = run.communicate(timeout=600)[0].decode()
         if run.returncode:  # failed, with a reason; then the next run goes on from there
-            assert "Traceback" not in said.splitlines()[-1]
+            assert "give the same command again" in said
             again = _run("deployments.cli", "pairs", EXAMPLE, "--home", str(home), *overrides)
             assert again.returncode == 0, said + again.stderr
         print(f"{server} gone after {1 + number % 8} steps: exit code {run.returncode}")
         keys = {path.stem for path in set((home / "lineage").glob("*.json")) - before}
-        assert len(keys) == 9  # the split and two for each of four people
+        assert len(keys) >= 9  # the split and two for each of four people; at first the reading of the file
         assert keys <= keys_with_metrics(endpoints.mlflow_tracking_uri)
 
 
