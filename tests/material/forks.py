@@ -17,7 +17,7 @@ from tasks import tracking
 # All in one list: a test session has one server of forks, and what it was started with it keeps.
 _PRELOADED = (
     "sharing_machine", "killed_writing", "killed_training", "killed_flow",
-    "s3fs", "peft", "datasets", "transformers.trainer",
+    "s3fs", "peft", "datasets", "transformers.trainer", "mlflow.store.tracking.sqlalchemy_store",
 )  # fmt: skip
 
 
