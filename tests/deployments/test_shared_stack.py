@@ -188,7 +188,7 @@ def _read_object(stack: Stack, key: str) -> Any:
 
 @pytest.mark.torture
 def test_a_run_outlasts_a_database_that_is_gone_for_a_while(stack: Stack) -> None:
-    lineage = stack.folder / "worker" / "lineage"
+    lineage = Path(stack.environment("worker")["CAPO_HOME"]) / "lineage"
     for number in range(n_rounds(10)):
         before = set(lineage.glob("*.json"))
         overrides = ["--set", "name=gone-database", "--set", f"splits.seed={100 + number}"]
