@@ -42,7 +42,7 @@ def recall(store: ArtifactStore, key: str, logger: Logger) -> Result | None:
     Its artifacts and its lineage are here afterwards.
     """
     try:
-        record = store.read_lineage(key) if store.remote is None else store.remote.read_record(key)
+        record = _read_record(store, key)
         if record is None:
             return None
         result = load_result(store, record["returns"])
@@ -51,6 +51,12 @@ def recall(store: ArtifactStore, key: str, logger: Logger) -> Result | None:
         return None
     store.record_lineage(key, record)
     return result
+
+
+def _read_record(store: ArtifactStore, key: str) -> dict[str, Any] | None:
+    if store.remote is not None:
+        return store.remote.read_record(key)
+    return store.computations.read(key) if store.computations.path(key).exists() else None
 
 
 def settle(

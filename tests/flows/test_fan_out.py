@@ -13,7 +13,7 @@ import psutil
 import pytest
 import torch
 from pydantic import ValidationError
-from test_line import EXAMPLE, SMALL
+from small_line import EXAMPLE, SMALL
 from tiny_model import save_tiny_model
 
 from capo_core.bundled_models import ENCODER_ID
