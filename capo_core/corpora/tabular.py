@@ -12,6 +12,7 @@ from typing import Any
 
 import polars as pl
 
+from capo_core.corpora.parquet_tables import read_parquet_rows
 from capo_core.corpora.records import read_bytes, read_json_lines
 from capo_core.errors import InputFileError
 from capo_core.quality import HALF_CHARACTER, Candidate, Problem
@@ -168,12 +169,9 @@ def _read_json_lines(path: Path, required: Sequence[str]) -> list[Candidate]:
 
 def _read_parquet(path: Path, required: Sequence[str]) -> list[Candidate]:
     """Return the rows of a Parquet file."""
-    try:
-        frame = pl.read_parquet(io.BytesIO(read_bytes(path)))
-    except pl.exceptions.PolarsError as error:
-        raise InputFileError(f"{path}: not a readable Parquet file ({error}); export it again") from None
-    _require_columns(path, frame.columns, required)
-    return [_candidate(path.name, number, row) for number, row in enumerate(frame.iter_rows(named=True), start=1)]
+    columns, rows = read_parquet_rows(path)
+    _require_columns(path, columns, required)
+    return [_candidate(path.name, number, row) for number, row in enumerate(rows, start=1)]
 
 
 def _candidate(file: str, line: int, row: dict[str, Any]) -> Candidate:
