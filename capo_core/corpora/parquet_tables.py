@@ -52,18 +52,20 @@ def _read(path: Path, content: bytes) -> list[pa.RecordBatch]:
 
     most_bytes = _FREE_BYTES + _MAX_EXPANSION * len(content)
     most_rows = _FREE_ROWS + _MAX_ROWS_PER_BYTE * len(content)
-    # Types that others register stay what they are stored as.
-    file = pq.ParquetFile(pa.BufferReader(content), arrow_extensions_enabled=False)
+    about = pq.read_metadata(pa.BufferReader(content))
+    # Texts stay references to the list of them until they are counted; types that others register stay what they are
+    # stored as.
+    leaves = [about.schema.column(place).path for place in range(about.num_columns)]
+    file = pq.ParquetFile(pa.BufferReader(content), read_dictionary=leaves, arrow_extensions_enabled=False)
     schema = file.schema_arrow.remove_metadata()
     for field in schema:
         _require_plain(path, field.name, field.type)
-    about = file.metadata
     stated = sum(about.row_group(group).total_byte_size for group in range(about.num_row_groups))
     _require_proportion(path, stated, most_bytes, about.num_rows, most_rows)
     parts, n_bytes, n_rows = [], 0, 0
     for part in file.iter_batches(batch_size=_ROWS_AT_A_TIME, use_threads=False):
         part.validate(full=True)
-        n_bytes, n_rows = n_bytes + _count_bytes(part), n_rows + part.num_rows
+        n_bytes, n_rows = n_bytes + sum(map(_count_bytes, part.columns)), n_rows + part.num_rows
         _require_proportion(path, n_bytes, most_bytes, n_rows, most_rows)
         parts.append(_unfold(part))
     if n_rows != about.num_rows:
@@ -71,18 +73,18 @@ def _read(path: Path, content: bytes) -> list[pa.RecordBatch]:
     return parts or [pa.RecordBatch.from_pylist([], schema=schema)]
 
 
-def _require_plain(path: Path, name: str, kind: pa.DataType, *, nested: bool = False) -> None:
-    """Raise InputFileError unless a type is a value, a list or struct of values, or text by reference to a list of it.
+def _require_plain(path: Path, name: str, kind: pa.DataType) -> None:
+    """Raise InputFileError unless a type is a value, a reference to a text, or a list or struct of these.
 
-    Other types (views, runs, dictionaries inside lists) let few bytes stand for many in ways that are not counted.
+    Other types (views, runs, unions) let few bytes stand for many in ways that are not counted.
     """
     from pyarrow import types
 
-    if types.is_dictionary(kind) and not nested and _is_text(kind.value_type):
+    if types.is_dictionary(kind) and _is_text(kind.value_type):
         return
-    if types.is_nested(kind) and not types.is_run_end_encoded(kind) and not types.is_union(kind):
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_struct(kind) or types.is_map(kind):
         for place in range(kind.num_fields):
-            _require_plain(path, name, kind.field(place).type, nested=True)
+            _require_plain(path, name, kind.field(place).type)
         return
     plain = (types.is_null, types.is_boolean, types.is_integer, types.is_floating, types.is_decimal, types.is_temporal)
     if not (_is_text(kind) or types.is_fixed_size_binary(kind) or any(is_kind(kind) for is_kind in plain)):
@@ -95,17 +97,19 @@ def _is_text(kind: pa.DataType) -> bool:
     return types.is_string(kind) or types.is_large_string(kind) or types.is_binary(kind) or types.is_large_binary(kind)
 
 
-def _count_bytes(part: pa.RecordBatch) -> int:
-    """Return how much a part is, every text counted where it stands."""
+def _count_bytes(column: pa.Array) -> int:
+    """Return how much a column is, every text counted as often as it stands there."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    n_bytes = part.get_total_buffer_size()
-    for column in part.columns:
-        if isinstance(column, pa.DictionaryArray):
-            lengths = pc.call_function("binary_length", [column.dictionary])
-            n_bytes += pc.call_function("sum", [lengths.take(column.indices)]).as_py() or 0
-    return n_bytes
+    if isinstance(column, pa.DictionaryArray):
+        lengths = pc.call_function("binary_length", [column.dictionary])
+        return column.nbytes + (pc.call_function("sum", [lengths.take(column.indices)]).as_py() or 0)
+    if isinstance(column, pa.StructArray):
+        return sum(_count_bytes(column.field(place)) for place in range(column.type.num_fields))
+    if isinstance(column, pa.ListArray | pa.LargeListArray):
+        return column.nbytes + _count_bytes(column.flatten())
+    return column.nbytes
 
 
 def _unfold(part: pa.RecordBatch) -> pa.RecordBatch:

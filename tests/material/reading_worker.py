@@ -29,7 +29,9 @@ from capo_core.human_validation.ratings import read_ratings
 def _count(counts: dict[str, int], *tables: pl.DataFrame) -> dict[str, Any]:
     for table in tables:
         table.write_parquet(io.BytesIO())  # what was taken in can be stored
-    return {name: counts[name] for name in ("rows_in", "rows_accepted", "rows_quarantined", "withdrawals") if name in counts}
+    return {
+        name: counts[name] for name in ("rows_in", "rows_accepted", "rows_quarantined", "withdrawals") if name in counts
+    }
 
 
 def _corpus(form: str) -> Callable[[Path], dict[str, Any]]:

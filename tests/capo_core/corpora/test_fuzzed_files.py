@@ -82,7 +82,9 @@ def test_every_mutant_is_read_or_refused_by_name_and_no_row_is_lost(name: str, t
         if one["outcome"] != "read":
             continue
         assert one["rows_in"] == _say_rows_in(one), one
-        if one.get("reasons", {}).keys() & {"duplicate_key"} or (form == "csv" and "malformed_row" in one.get("reasons", {})):
+        if one.get("reasons", {}).keys() & {"duplicate_key"} or (
+            form == "csv" and "malformed_row" in one.get("reasons", {})
+        ):
             continue
         counted = count_rows(form, Path(one["path"]).read_bytes())
         if counted is not None:
