@@ -16,7 +16,7 @@ Mutation = Callable[[bytes, random.Random], bytes]
 
 SPLINTERS = [
     b"\x00", b"\xff", b"\xfe\xff", b"\xef\xbb\xbf", b"\xed\xa0\x80", b"\xc0\xaf", b'"', b'""', b"'", b",", b";", b"\t",
-    b"\r", b"\r\n", b"\n\n", b"{", b"}", b"[", b"]", b":", b"\\", b"\\ud800", b"\\u0000", b"\xe2\x80\xae", b"\xe2\x80\x8b",
+    b"\r", b"\r\n", b"\n\n", b"{", b"}", b"[", b"]", b":", b"\\", b"\\ud800", b"\\u0000", b"\xe2\x80\xae",
     b"NaN", b"-Infinity", b"1e999", b"9" * 400, b"null", b"true", b"../../etc/passwd", b"=cmd|' /C calc'!A1", b" ",
     b"<script>", b"%s%n", b"[" * 300, b'{"a":' * 150,
 ]  # fmt: skip

@@ -14,13 +14,13 @@ import pyarrow.parquet as pq
 LABELS = ("entailment", "neutral", "contradiction")
 
 
-class _Unclear(ValueError):
+class _UnclearError(ValueError):
     """The file is not plain enough to count."""
 
 
 def _plain(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(dict(pairs)) < len(pairs):
-        raise _Unclear("a key stands twice")
+        raise _UnclearError("a key stands twice")
     return dict(pairs)
 
 

@@ -1,4 +1,4 @@
-"""Files that somebody made by hand to trip readers: each is read as expected or refused with a reason, within limits."""
+"""Files made by hand to trip readers: each is read as expected or refused with a reason, within its limits."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hand_made_files import HAND_MADE, HandMade
+from hand_made_files import HAND_MADE
+from hand_made_forms import HandMade
 from limited_reading import read_within_limits
 
 
