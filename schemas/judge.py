@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from schemas.section import Normalisation, Section, Source
+from schemas.section import Normalisation, Section, Seed, Source
 from schemas.training import ModelConfig
 
 Protocol = Literal["attribution", "pairwise", "same_author"]
@@ -80,7 +80,7 @@ class JudgeConfig(Section):
     n_orders: int | None = Field(
         default=None, ge=2, description="attribution: rotations of the candidates, evenly spaced; null for all"
     )
-    seed: int = 13
+    seed: Seed = 13
 
     def narrow(self, method: str) -> JudgeConfig:
         """Return the part that matters to one method, so that a change elsewhere does not make it stale."""
