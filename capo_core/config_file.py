@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from capo_core.errors import ConfigError
+from capo_core.redaction import hide_credentials
 from schemas.config import ExperimentConfig
 
 SectionT = TypeVar("SectionT", bound=BaseModel)
@@ -175,6 +176,7 @@ def _shorten(value: Any) -> str:
         text = _REPR.repr(value)
     except ValueError:  # Python writes no number of more than 4,300 digits
         text = f"<{type(value).__name__}>"
+    text = hide_credentials(text)
     return text if len(text) <= 80 else text[:77] + "..."
 
 

@@ -29,7 +29,10 @@ class OpenAIJudge(Section):
     """Any OpenAI-compatible chat endpoint."""
 
     type: Literal["openai"] = "openai"
-    base_url: str = Field(pattern=r"^https?://", description="e.g. http://127.0.0.1:8000/v1")
+    base_url: str = Field(
+        pattern=r"^https?://[^\s/?#@]+(/[^\s?#@]*)?$",
+        description="e.g. http://127.0.0.1:8000/v1; no user, password or query, because it is kept with every verdict",
+    )
     model: str = Field(min_length=1)
     api_key_env: str | None = Field(default=None, description="name of the environment variable holding the key")
     timeout_seconds: float = Field(default=60.0, gt=0, description="of one attempt")
