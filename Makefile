@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: install install-dev demo up down test torture check clean
+.PHONY: install install-dev demo up down test torture check audit lock sbom clean
 
 install: $(VENV)/.installed
 
@@ -45,6 +45,20 @@ check: install-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/python -m pytest -q tests/test_import_directions.py
+
+# Says so where the advisory database cannot be reached, and fails only for advisories.
+audit: install-dev
+	$(BIN)/python .ci/audit.py
+
+# Every dependency of every extra, for all platforms and Python versions, with the hashes of all its files.
+lock: install-dev
+	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --extra dev --extra qlora --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --quiet --upgrade -o requirements.lock
+
+# The bill of materials in CycloneDX form.
+sbom: install-dev
+	mkdir -p dist
+	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible -o dist/sbom.cdx.json requirements.lock
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
