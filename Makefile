@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: install install-dev demo up down test torture check clean
+.PHONY: install install-dev demo up down test torture check audit lock sbom clean
 
 install: $(VENV)/.installed
 
@@ -37,7 +37,7 @@ down:
 test: install-dev
 	$(BIN)/python -m pytest
 
-# The same tests of survival that `make test` runs, ten times as often as it does.
+# Tests of survival and of bad input that `make test` runs too, with ten times as many kills, damages and mutants.
 torture: install-dev
 	CAPO_TORTURE=1 $(BIN)/python -m pytest -m torture
 
@@ -46,6 +46,20 @@ check: install-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/python -m pytest -q tests/test_import_directions.py
+
+# Says so where the advisory database cannot be reached, and fails only for advisories.
+audit: install-dev
+	$(BIN)/python .ci/audit.py
+
+# Every dependency of every extra, for all platforms and Python versions, with the hashes of all its files.
+lock: install-dev
+	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --extra dev --extra qlora --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --quiet --upgrade -o requirements.lock
+
+# The bill of materials in CycloneDX form.
+sbom: install-dev
+	mkdir -p dist
+	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible -o dist/sbom.cdx.json requirements.lock
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -10,25 +12,48 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from capo_core.errors import ConfigError
+from capo_core.redaction import hide_credentials
 from schemas.config import ExperimentConfig
 
 SectionT = TypeVar("SectionT", bound=BaseModel)
 
+_MAX_BYTES = 1_000_000
+_MAX_PROBLEMS = 20
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 80
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """Safe YAML in which a key given twice is an error instead of the last one winning."""
+
+class _PlainLoader(yaml.SafeLoader):
+    """Safe YAML without aliases, in which a key given twice is an error instead of the last one winning.
+
+    A configuration is read top to bottom; ten lines of aliases to aliases would be a thousand million values.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise ConfigError(f"line {event.start_mark.line + 1}: *{event.anchor}: write the value out, not an alias")
+        return super().compose_node(parent, index)
 
 
-def _construct_mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
-    for number, key in enumerate(keys):
-        if key in keys[:number]:
-            line = node.value[number][0].start_mark.line + 1
+def _construct_mapping(loader: _PlainLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    given: set[str] = set()
+    for key_node, _ in node.value:
+        line = key_node.start_mark.line + 1
+        key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, str):
+            raise ConfigError(f"line {line}: key {_shorten(key)} is no text; put it in quotes if it is meant")
+        if key in given:
             raise ConfigError(f"line {line}: key {key!r} is given twice")
+        given.add(key)
     return loader.construct_mapping(node, deep=True)
 
 
-_UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_mapping)
+_PlainLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_mapping)
+# YAML 1.1 takes 5e-5 for text, because it has no point; YAML 1.2 and JSON do not.
+_PlainLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+"), [*"-+0123456789"]
+)
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
@@ -73,19 +98,29 @@ def validate_section(
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        content = path.read_bytes()
+        text = content.decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"{path}: cannot be read: {reason}; name a YAML file as in deployments/configs/") from error
+    if len(content) > _MAX_BYTES:
+        raise ConfigError(
+            f"{path}: has {len(content):,} bytes, a configuration {_MAX_BYTES:,} at most; is it the data?"
+        )
+    parsed = _parse_yaml(text, f"{path}, ", f"{path}: ")
+    if not isinstance(parsed, dict):
+        raise ConfigError(f"{path}: must hold keys and values, holds {type(parsed).__name__}")
+    return parsed
+
+
+def _parse_yaml(text: str, place: str, source: str) -> Any:
+    """Return the value of a YAML text; errors begin with `place` where they name a line, else with `source`."""
     try:
-        content = yaml.load(text, _UniqueKeyLoader)
+        return yaml.load(text, _PlainLoader)
     except ConfigError as error:
-        raise ConfigError(f"{path}, {error}") from error
+        raise ConfigError(f"{place}{error}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: must hold keys and values, holds {type(content).__name__}")
-    return content
+        raise ConfigError(f"{source}not valid YAML: {error}") from error
 
 
 def _apply_override(content: dict[str, Any], override: str) -> None:
@@ -100,17 +135,15 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
         if not isinstance(child, dict):
             raise ConfigError(f"--set {override}: {parent!r} is not a section")
         section = child
-    try:
-        section[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {override}: the value is not valid YAML: {error}") from error
+    section[last] = _parse_yaml(text, f"--set {override}: ", f"--set {override}: the value is ")
 
 
 def _describe(error: ValidationError, source: str, section: type[BaseModel]) -> str:
     """Return one line per problem: file, key, what is wrong and what is allowed."""
     lines = [f"{source}: {error.error_count()} problem(s)"]
-    for problem in error.errors(include_url=False):
-        key = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
+    problems = error.errors(include_url=False, include_context=False)
+    for problem in problems[:_MAX_PROBLEMS]:
+        key = _name_key(problem["loc"], keep_last=problem["type"] in ("extra_forbidden", "missing"))
         if problem["type"] == "extra_forbidden":
             allowed = ", ".join(_allowed_keys(problem["loc"], section))
             lines.append(f"  {key}: unknown key; allowed here: {allowed}")
@@ -118,11 +151,32 @@ def _describe(error: ValidationError, source: str, section: type[BaseModel]) -> 
             lines.append(f"  {key}: required but missing")
         else:
             lines.append(f"  {key}: {problem['msg']} (found {_shorten(problem['input'])})")
+    if len(problems) > _MAX_PROBLEMS:
+        lines.append(f"  and {len(problems) - _MAX_PROBLEMS} more")
     return "\n".join(lines)
 
 
+def _name_key(location: Sequence[int | str], *, keep_last: bool) -> str:
+    """Return a dotted key, without what pydantic calls the forms that a value may have (`literal['auto']`, `str`)."""
+    parts = [
+        str(part)
+        for place, part in enumerate(location)
+        if isinstance(part, int) or (keep_last and place == len(location) - 1) or _is_key(part)
+    ]
+    return ".".join(_shorten(part)[1:-1] for part in parts) or "(whole file)"
+
+
+def _is_key(part: str) -> bool:
+    return part.isidentifier() and part not in ("str", "int", "float", "bool")
+
+
 def _shorten(value: Any) -> str:
-    text = repr(value)
+    """Return what a value looks like, in 80 characters, however large or deep it is."""
+    try:
+        text = _REPR.repr(value)
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        text = f"<{type(value).__name__}>"
+    text = hide_credentials(text)
     return text if len(text) <= 80 else text[:77] + "..."
 
 

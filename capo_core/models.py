@@ -94,9 +94,13 @@ def _refuse_unsafe(folder: Path, model_id: str) -> None:
             f"{model_id}: no *.safetensors in the folder. Weights in pickles (.bin, .pt) are not loaded, because "
             "loading them runs code; save the model again with safe_serialization=True"
         )
-    for name in ("config.json", "tokenizer_config.json"):
-        path = folder / name
-        if path.is_file() and "auto_map" in json.loads(path.read_text(encoding="utf-8")):
+    for path in sorted(folder.rglob("*config*.json")):
+        name = path.relative_to(folder).as_posix()
+        try:
+            settings = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise ModelError(f"{model_id}: {name} cannot be read as JSON ({error}); fetch the model again") from error
+        if isinstance(settings, dict) and "auto_map" in settings:
             raise ModelError(f"{model_id}: {name} asks for code of its own (auto_map), which capo never runs")
 
 
@@ -148,6 +152,7 @@ def load_model(
         ConfigError: if nf4 is asked for without CUDA or without bitsandbytes.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     placement = {} if quantization == "none" else _place_in_four_bits(dtype, device)
@@ -161,7 +166,7 @@ def load_model(
                 use_safetensors=True,
                 **placement,
             )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise ModelError(f"{model.id}: cannot be loaded: {error}") from error
     return (loaded if placement else loaded.to(device)).eval()
 

@@ -11,6 +11,7 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
+from capo_core.redaction import hide_credentials
 from capo_core.report.opinions import PROTOCOLS
 from capo_core.report.terms import CLASSIFIER_TITLES, P_VALUE_MEANINGS, P_VALUE_TITLES
 from capo_core.results import AGREEMENT, IMITATION, STYLE_DISTANCE, Figure, check_bars, split_arms
@@ -283,11 +284,11 @@ def print_places(console: Console, name: str) -> None:
     lines = []
     if report.exists():
         lines.append(("Report", str(report), "open it in a browser"))
-    uri = tracking_uri()
+    uri = hide_credentials(tracking_uri())
     how = uri if uri.startswith("http") else f"{binaries}/mlflow ui --workers 1 --backend-store-uri {uri}"
     lines.append(("MLflow", f"experiment {name}", how))
     if api_url := os.environ.get("PREFECT_API_URL"):
-        lines.append(("Prefect", "runs of this flow", api_url.removesuffix("/api")))
+        lines.append(("Prefect", "runs of this flow", hide_credentials(api_url.removesuffix("/api"))))
     else:
         home = os.environ.get("PREFECT_HOME")
         prefix = f"PREFECT_HOME={home} " if home else ""

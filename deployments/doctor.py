@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from capo_core.errors import InputFileError, StoreError
+from capo_core.redaction import hide_credentials
 from schemas.config import ExperimentConfig
 from schemas.judge import OpenAIJudge
 from tasks.sources import find_source
@@ -134,7 +135,7 @@ def _examine_store() -> Finding:
     except StoreError as error:
         return Finding("artifacts", "missing", "CAPO_ARTIFACTS cannot be used", str(error))
     if refuses_taken_names:
-        return Finding("artifacts", "ok", f"{url} can be read and written; conditional puts hold")
+        return Finding("artifacts", "ok", f"{hide_credentials(url)} can be read and written; conditional puts hold")
     advice = "artifacts are safe; machines at work on the same key may both compute it, the last record stands"
     return Finding("artifacts", "note", f"{url} can be read and written, but ignores If-None-Match", advice)
 
@@ -149,7 +150,7 @@ def _examine_prefect() -> Finding:
 def _examine_mlflow() -> Finding:
     uri = tracking_uri()
     if not uri.startswith("http"):
-        return Finding("MLflow", "ok", uri)
+        return Finding("MLflow", "ok", hide_credentials(uri))
     return _probe("MLflow", f"{uri}/health", "start it (mlflow server) or unset MLFLOW_TRACKING_URI")
 
 
@@ -178,5 +179,5 @@ def _probe(subject: str, url: str, advice: str) -> Finding:
     try:
         status = httpx.get(url, timeout=5).status_code
     except httpx.HTTPError as error:
-        return Finding(subject, "missing", f"{url}: {type(error).__name__}", advice)
-    return Finding(subject, "ok", f"{url} answers ({status})")
+        return Finding(subject, "missing", f"{hide_credentials(url)}: {type(error).__name__}", advice)
+    return Finding(subject, "ok", f"{hide_credentials(url)} answers ({status})")

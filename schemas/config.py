@@ -21,6 +21,7 @@ from schemas.section import (
     Normalisation,
     Reduction,
     Section,
+    Seed,
     Slug,
     Subjectivity,
 )
@@ -92,7 +93,7 @@ class CorpusConfig(Section):
 
     name: Slug
     format: Literal["varierr", "lewidi", "table"]
-    paths: tuple[str, ...] = Field(
+    paths: tuple[Annotated[str, StringConstraints(min_length=1)], ...] = Field(
         min_length=1,
         description="files, read in order; 'bundled:…' names a corpus shipped with capo, "
         "a relative path is looked up in CAPO_DATA_DIR (default: the working directory)",
@@ -132,7 +133,7 @@ class SplitConfig(Section):
     train: Fraction = 0.6
     validation: Fraction = 0.2
     test: Fraction = 0.2
-    seed: int = 13
+    seed: Seed = 13
 
     @model_validator(mode="after")
     def _shares_sum_to_one(self) -> Self:
@@ -163,7 +164,7 @@ class StabilityConfig(Section):
     n_bootstrap: int = Field(default=1000, ge=100)
     n_permutations: int = Field(default=10_000, ge=100, description="within-item permutations of the feature tests")
     n_examples: int = Field(default=5, ge=1, description="example explanations in each annotator's style profile")
-    seed: int = 13
+    seed: Seed = 13
 
 
 class ConvergenceConfig(Section):
@@ -173,7 +174,7 @@ class ConvergenceConfig(Section):
     n_repeats: int = Field(default=20, ge=3, description="sub-samples per size")
     group_size: int = Field(default=5, ge=1, description="of the attribution accuracy that is followed")
     interval_width: Fraction = Field(default=0.1, description="width of the 95% interval that is asked for")
-    seed: int = 13
+    seed: Seed = 13
 
 
 class ProfileConfig(Section):
@@ -222,7 +223,7 @@ class EvaluationConfig(Section):
         le=1,
         description="a method's figure for an annotator is excluded where fewer of the responses could be read",
     )
-    seed: int = 13
+    seed: Seed = 13
 
 
 class ExperimentConfig(Section):
@@ -248,7 +249,7 @@ class ExperimentConfig(Section):
     human_validation: HumanValidationConfig = HumanValidationConfig()
     promotion: PromotionConfig = PromotionConfig()
     release: ReleaseConfig = ReleaseConfig()
-    seeds: tuple[int, ...] = Field(
+    seeds: tuple[Seed, ...] = Field(
         default=(13,), min_length=1, description="training and sampling are repeated per seed"
     )
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, JsonValue, field_validator, model_validator
 
 from schemas.config import ExperimentConfig
-from schemas.section import Method, Section, Slug, flatten_keys
+from schemas.section import Method, Section, Seed, Slug, flatten_keys
 from schemas.training import PairConfig
 
 Layout = Literal["per_annotator", "shared"]
@@ -57,7 +57,7 @@ class ExperimentMatrix(Section):
         min_length=1,
         description="a strategy's name, or a section `pairs`; what needs judgements only corpora that have them get",
     )
-    seeds: tuple[int, ...] = Field(default=(13,), min_length=1)
+    seeds: tuple[Seed, ...] = Field(default=(13,), min_length=1)
     transfer: bool = Field(
         default=False,
         description="whether each arm's adapters also answer the other corpora's held-out items (two corpora or more)",

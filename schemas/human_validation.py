@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from schemas.section import Section, Source
+from schemas.section import Section, Seed, Source
 
 
 class HumanValidationConfig(Section):
@@ -37,7 +37,7 @@ class HumanValidationConfig(Section):
     consent_path: str | None = Field(
         default=None, description="Markdown with the consent text; null: a template whose placeholders are to be filled"
     )
-    seed: int = 13
+    seed: Seed = 13
 
     @model_validator(mode="after")
     def _checks_can_be_seen_in_the_references(self) -> Self:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from schemas.section import Normalisation, Section, Source
+from schemas.section import Normalisation, Section, Seed, Source
 from schemas.training import ModelConfig
 
 Protocol = Literal["attribution", "pairwise", "same_author"]
@@ -29,7 +29,10 @@ class OpenAIJudge(Section):
     """Any OpenAI-compatible chat endpoint."""
 
     type: Literal["openai"] = "openai"
-    base_url: str = Field(pattern=r"^https?://", description="e.g. http://127.0.0.1:8000/v1")
+    base_url: str = Field(
+        pattern=r"^https?://[^\s/?#@]+(/[^\s?#@]*)?$",
+        description="e.g. http://127.0.0.1:8000/v1; no user, password or query, because it is kept with every verdict",
+    )
     model: str = Field(min_length=1)
     api_key_env: str | None = Field(default=None, description="name of the environment variable holding the key")
     timeout_seconds: float = Field(default=60.0, gt=0, description="of one attempt")
@@ -80,7 +83,7 @@ class JudgeConfig(Section):
     n_orders: int | None = Field(
         default=None, ge=2, description="attribution: rotations of the candidates, evenly spaced; null for all"
     )
-    seed: int = 13
+    seed: Seed = 13
 
     def narrow(self, method: str) -> JudgeConfig:
         """Return the part that matters to one method, so that a change elsewhere does not make it stale."""

@@ -159,6 +159,8 @@ def _without_header(card: str) -> str:
 
 def list_versions(name: str | None = None) -> list[Version]:
     """Return the versions of one registered model of capo's, or of all, by name and from old to new."""
+    if name is not None and set(name) & set("'\"\\"):
+        return []  # `model_name` escapes these; in a search they would end the name
     client = tracking.tracking_client()
     found = []
     token: str | None = None

@@ -12,9 +12,10 @@ from typing import Any
 
 import polars as pl
 
+from capo_core.corpora.parquet_tables import read_parquet_rows
 from capo_core.corpora.records import read_bytes, read_json_lines
 from capo_core.errors import InputFileError
-from capo_core.quality import HALF_CHARACTER, Candidate, Problem
+from capo_core.quality import HALF_CHARACTER, Candidate, Problem, as_text, is_blank
 from capo_core.spreadsheet import restore_cell
 
 ITEM = ("item_id", "text_a", "text_b")
@@ -86,20 +87,36 @@ def read_items(path: Path) -> pl.DataFrame:
         where = f"{path}, line {row.source_line}"
         if row.problem is not None:
             raise InputFileError(f"{where}: {row.problem.detail}")
-        cells = {"item_id": row.source_id, "text_a": row.text_a, "text_b": row.text_b}
-        empty = next((name for name, cell in cells.items() if cell is None or not str(cell).strip()), None)
-        if empty is not None:
-            raise InputFileError(f"{where}: {empty} is empty; fill it in, or take the row out")
-        item_id = str(row.source_id)
+        cells = {
+            name: _require_text(cell, where, name)
+            for name, cell in (("item_id", row.source_id), ("text_a", row.text_a), ("text_b", row.text_b))
+        }
+        item_id = cells["item_id"]
         if item_id in seen:
             raise InputFileError(
                 f"{where}: item_id {item_id!r} stands on line {seen[item_id]} already; make ids unique"
             )
         seen[item_id] = row.source_line
-        rows.append({name: str(cell) for name, cell in cells.items()})
+        rows.append(cells)
     if not rows:
         raise InputFileError(f"{path}: there are no rows")
     return pl.DataFrame(rows)
+
+
+def _require_text(cell: object, where: str, name: str) -> str:
+    """Return a cell of an item as text.
+
+    Raises:
+        InputFileError: if it is something else, shows nothing, or holds half a character.
+    """
+    text = as_text(cell, number_allowed=name == "item_id")
+    if text is None:
+        raise InputFileError(f"{where}: {name} must be text, found {type(cell).__name__}; correct the row")
+    if is_blank(text):
+        raise InputFileError(f"{where}: {name} is empty; fill it in, or take the row out")
+    if HALF_CHARACTER.search(text):
+        raise InputFileError(f"{where}: {name} holds half a character, which is not UTF-8: {text[:40]!r}; correct it")
+    return text
 
 
 def _read(path: Path, required: Sequence[str]) -> list[Candidate]:
@@ -168,12 +185,9 @@ def _read_json_lines(path: Path, required: Sequence[str]) -> list[Candidate]:
 
 def _read_parquet(path: Path, required: Sequence[str]) -> list[Candidate]:
     """Return the rows of a Parquet file."""
-    try:
-        frame = pl.read_parquet(io.BytesIO(read_bytes(path)))
-    except pl.exceptions.PolarsError as error:
-        raise InputFileError(f"{path}: not a readable Parquet file ({error}); export it again") from None
-    _require_columns(path, frame.columns, required)
-    return [_candidate(path.name, number, row) for number, row in enumerate(frame.iter_rows(named=True), start=1)]
+    columns, rows = read_parquet_rows(path)
+    _require_columns(path, columns, required)
+    return [_candidate(path.name, number, row) for number, row in enumerate(rows, start=1)]
 
 
 def _candidate(file: str, line: int, row: dict[str, Any]) -> Candidate:

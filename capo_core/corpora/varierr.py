@@ -157,7 +157,8 @@ def _count_item(record: dict[str, Any], quirks: Counter[str]) -> None:
     idk = record.get("idk")
     quirks["idk_marks"] += len(idk) if isinstance(idk, list) else 0
     quirks["items_with_idk"] += bool(idk)
-    quirks["error_labels"] += len(record.get("error_labels") or ())
+    errors = record.get("error_labels")
+    quirks["error_labels"] += len(errors) if isinstance(errors, list) else 0
     quirks["empty_first_round_label_sets"] += record.get("label_set_round_1") == []
     quirks["empty_second_round_label_sets"] += record.get("label_set_round_2") == []
     for field in ("label_count_round_1", "label_count_round_2"):

@@ -14,6 +14,7 @@ from typing import Any
 from capo_core.errors import RatingsError
 from capo_core.human_validation import argilla_records, label_studio
 from capo_core.human_validation.sheet import RATING_COLUMNS
+from capo_core.quality import HALF_CHARACTER
 from capo_core.spreadsheet import restore_cell
 
 _REQUIRED = ("task_id", "signature", "rater_id", "answer")
@@ -85,6 +86,8 @@ def make_row(
         value = record.get(name)
         if not isinstance(value, str | None):
             found.append(f"{name}: expected text or null, found {value!r}")
+        elif value is not None and HALF_CHARACTER.search(value):
+            found.append(f"{name}: holds half a character, which is not UTF-8: {value!r:.80}")
         texts[name] = value.strip() if isinstance(value, str) else ""
     seconds, presented = (_read_number(record.get(name), name, found) for name in ("seconds", "presented"))
     if presented is not None and (presented < 1 or presented % 1):

@@ -191,6 +191,21 @@ def test_tasks_that_run_a_model_are_limited_and_the_servers_are_on_loopback_alon
     assert set(listening) == {"127.0.0.1"}
 
 
+@pytest.mark.parametrize(("name", "is_ours"), [("127.0.0.1", True), ("localhost", True), ("rebound.example", False)])
+def test_servers_answer_to_the_names_of_this_machine_alone(name: str, is_ours: bool, endpoints: Endpoints) -> None:
+    calls = {
+        f"{endpoints.prefect_api_url}/flow_runs/filter": {},
+        f"{endpoints.mlflow_tracking_uri}/api/2.0/mlflow/experiments/search": {"max_results": 1},
+    }
+    for url, body in calls.items():
+        port = httpx.URL(url).port
+        answer = httpx.post(url, json=body, headers={"Host": f"{name}:{port}"}, timeout=30)
+        assert answer.is_success == is_ours, (url, answer.text)
+        assert is_ours or answer.status_code in (400, 403)
+    interface = endpoints.prefect_api_url.removesuffix("/api")
+    assert httpx.get(interface, headers={"Host": name}, timeout=30).is_success == is_ours
+
+
 def test_up_on_a_running_stack_leaves_it_running(home: Path, endpoints: Endpoints) -> None:
     before = read_states(home)
     done = _run("deployments.cli", "up", "--home", str(home))

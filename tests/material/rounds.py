@@ -1,4 +1,4 @@
-"""How often a test of survival does to capo what it does: as often as is promised, or a tenth of that."""
+"""How often a long test repeats what it does: as often as is promised, or a tenth of that."""
 
 from __future__ import annotations
 
