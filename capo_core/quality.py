@@ -248,7 +248,7 @@ def _check_fields(candidate: Candidate, task: TaskSpec) -> dict[str, str] | Prob
         "explanation": "empty_explanation",
     }
     for name, reason in missing.items():
-        value = _as_text(getattr(candidate, name), number_allowed=name in ("annotator_id", "label"))
+        value = as_text(getattr(candidate, name), number_allowed=name in ("annotator_id", "label"))
         if value is None:
             found = f"{type(getattr(candidate, name)).__name__} {_excerpt(getattr(candidate, name))}"
             return Problem(name, "malformed_row", f"{name} must be text, found {found}. Correct the row")
@@ -269,11 +269,11 @@ def _check_fields(candidate: Candidate, task: TaskSpec) -> dict[str, str] | Prob
 
 def _check_withdrawal(candidate: Candidate) -> dict[str, object] | Problem:
     """Return a row of `WITHDRAWALS`, or why it cannot be known what is withdrawn."""
-    annotator = _as_text(candidate.annotator_id, number_allowed=True)
+    annotator = as_text(candidate.annotator_id, number_allowed=True)
     if annotator is None or is_blank(annotator):
         return Problem("annotator_id", "missing_annotator", "a withdrawal must say whose; fill in annotator_id")
-    given = {name: _as_text(getattr(candidate, name), number_allowed=False) or "" for name in ("text_a", "text_b")}
-    source_id = (_as_text(candidate.source_id, number_allowed=True) or "").strip()
+    given = {name: as_text(getattr(candidate, name), number_allowed=False) or "" for name in ("text_a", "text_b")}
+    source_id = (as_text(candidate.source_id, number_allowed=True) or "").strip()
     blank = [name for name, text in given.items() if is_blank(text)]
     if len(blank) == 1 and not source_id:
         detail = f"{blank[0]} is missing: name the item by both texts or by item_id, or leave all three empty to "
@@ -304,7 +304,7 @@ def _check_repetition(row: dict[str, str], labels: Mapping[str, str], task: Task
     return row
 
 
-def _as_text(value: object, *, number_allowed: bool) -> str | None:
+def as_text(value: object, *, number_allowed: bool) -> str | None:
     """Return a cell as text, "" where it is missing (None, NaN), None where its type cannot be meant."""
     if isinstance(value, str):
         return value

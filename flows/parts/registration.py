@@ -66,6 +66,6 @@ def _decide_promotion(line: Line, version: Version, recipe: AnsweringRecipe) -> 
     decision = decide.submit(
         recipe.corpus_version, line.artifacts[f"generations/{method}/{target}/{recipe.seed}"], asked, learned,
         recipe.evaluation, line.artifacts[f"retention/{method}/{target}/{recipe.seed}"], method, target,
-        list(recipe.annotators), config.task, config.evaluation, config.promotion,
+        list(recipe.annotators), config.task, config.evaluation, config.promotion, config.corpus.require_consent,
     )  # fmt: skip
     apply_decision.submit(version, line.keep(f"promotion/{target}", decision)).result()

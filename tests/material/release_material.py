@@ -10,7 +10,8 @@ from evaluation_material import NLI, persona_corpus
 from capo_core.preference_pairs import build_demonstrations, build_preferences
 from capo_core.release.dataset import build_tables
 from capo_core.release.dataset_card import DatasetFacts
-from capo_core.release.pseudonyms import name_pseudonyms, rename_annotators
+from capo_core.pseudonyms import name_pseudonyms
+from capo_core.release.renaming import rename_annotators
 from schemas.config import CorpusConfig, ExperimentConfig
 from schemas.frames import STABILITY, STABILITY_BY_ANNOTATOR, empty
 from schemas.release import ReleaseConfig
