@@ -34,6 +34,7 @@ class Line:
         annotators: everybody of whom models may be made.
         versions: the corpus's versions, the newest last; of each, whom models may be made of.
         n_left_out: people left out for want of consent, by what they are left out of; nothing where nobody is.
+        refusing: who does not consent to modelling, and why.
         n_train: training annotations of each.
         trainable: annotators with annotations enough for an adapter.
     """
@@ -46,6 +47,7 @@ class Line:
     annotators: list[str] = field(default_factory=list)
     versions: list[ArtifactRef] = field(default_factory=list)
     n_left_out: dict[str, int] = field(default_factory=dict)
+    refusing: dict[str, str] = field(default_factory=dict)
     n_train: dict[str, int] = field(default_factory=dict)
     trainable: list[str] = field(default_factory=list)
     _described: dict[ArtifactRef, dict[str, Any]] = field(default_factory=dict)

@@ -48,7 +48,8 @@ class BatchContent:
         annotations: `ANNOTATIONS`, sorted by item_id, annotator_id, label.
         withdrawals: `WITHDRAWALS`, in reading order.
         quarantine: `QUARANTINE`, in reading order, refused withdrawals last.
-        counts: as of `IngestResult`, withdrawals among rows_in; rows_in = accepted + quarantined + withdrawals + erased.
+        counts: as of `IngestResult`, withdrawals among rows_in, which are then those accepted, quarantined and erased,
+            and withdrawals.
     """
 
     annotations: pl.DataFrame

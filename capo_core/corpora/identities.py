@@ -52,7 +52,7 @@ class Naming:
     erased: frozenset[str] = frozenset()
 
     def pseudonym(self, annotator: str) -> str:
-        """Return an annotator's pseudonym; an id of a pseudonym's form is one already, as in tables capo has written."""
+        """Return an annotator's pseudonym; an id of that form is one already, as in tables that capo has written."""
         return annotator if is_pseudonym(annotator) else name_pseudonym(annotator, self.corpus, self.key)
 
     def name(self, annotator: str) -> str:

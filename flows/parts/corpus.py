@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import get_run_logger
 
 from capo_core.preference_pairs import RANKED_STRATEGIES
+from capo_core.release.risk import GROUP_SIZES
 from flows.line import Line
 from flows.plan import plan_run
 from schemas.artifacts import ArtifactRef, SourceFile
@@ -91,6 +92,8 @@ def _leave_out(line: Line, versions: list[ArtifactRef], use: Scope) -> list[Arti
         get_run_logger().warning("%s: left out of %s: %s", annotator, use, why)
     if refusing:
         line.n_left_out[f"annotators_left_out_of_{use}"] = len(refusing)
+    if use == "modelling":
+        line.refusing = refusing
 
     def restrict(version: ArtifactRef) -> ArtifactRef:
         present = [name for name in line.metadata_of(version)["annotators"] if name in refusing]
@@ -141,8 +144,11 @@ def watch_drift(line: Line) -> None:
 
 def measure_stability(line: Line) -> None:
     """Measure how well each annotator whose words are released is told by their explanations, and nothing else."""
-    corpus = line.artifacts["source_corpus"]
-    line.keep("stability", analyze_stability.submit(corpus, line.encoder(), line.config.stability))
+    corpus, stability = line.artifacts["source_corpus"], line.config.stability
+    sizes = sorted({*stability.group_sizes, *GROUP_SIZES})
+    if set(sizes) != set(stability.group_sizes):
+        stability = stability.model_copy(update={"group_sizes": tuple(sizes)})
+    line.keep("stability", analyze_stability.submit(corpus, line.encoder(), stability))
 
 
 def select_released(line: Line) -> None:

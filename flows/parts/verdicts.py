@@ -58,9 +58,7 @@ def export(line: Line) -> None:
     generations = [ref for method in asked.methods for ref in line.all_of(f"generations/{method}")]
     consent = find_source(asked.consent_path) if asked.consent_path else None
     signed_by = secret_id(validation_secret())
-    sheets, key = export_validation.submit(
-        line.analysed, generations, config.task, asked, consent, signed_by
-    ).result()
+    sheets, key = export_validation.submit(line.analysed, generations, config.task, asked, consent, signed_by).result()
     line.artifacts |= {"validation_tasks": sheets, "validation_key": key}
 
 
