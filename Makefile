@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: install install-dev demo up down test check clean
+.PHONY: install install-dev demo up down test torture check clean
 
 install: $(VENV)/.installed
 
@@ -36,6 +36,10 @@ down:
 
 test: install-dev
 	$(BIN)/python -m pytest
+
+# The same tests of survival that `make test` runs, ten times as often as it does.
+torture: install-dev
+	CAPO_TORTURE=1 $(BIN)/python -m pytest -m torture
 
 check: install-dev
 	$(BIN)/ruff check .

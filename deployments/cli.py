@@ -487,6 +487,28 @@ def verify_artifacts(home: Home = None) -> None:
         raise typer.Exit(EXIT_FAILED)
 
 
+@artifacts_app.command("gc")
+def collect_garbage(
+    older_than: Annotated[
+        float, typer.Option(min=0, help="Days. What was written or used since then stays in any case.")
+    ] = 30,
+    is_dry_run: Annotated[bool, typer.Option("--dry-run/--yes", help="Only say what would go, or remove it.")] = True,
+    forget_results: Annotated[
+        bool,
+        typer.Option(
+            "--forget-results",
+            help="Also what only the cache knows: results that no run in MLflow names any more are computed again.",
+        ),
+    ] = False,
+    home: Home = None,
+) -> None:
+    """Find what no run, registered version, corpus or cached result needs, and leftovers of killed runs."""
+    prepare_environment(home)
+    from deployments.inventory import print_garbage
+
+    print_garbage(_out, older_than, is_removed=not is_dry_run, keep_results=not forget_results)
+
+
 def main() -> None:
     """Run the command line; exit codes: 0 done, 1 failed, 2 bad usage or configuration."""
     try:

@@ -7,6 +7,7 @@ Prefect's own pieces were each found wanting for steps whose results are files:
 * a stored result may name any serializer, pickle included, which would run code planted in the result store;
   `FlockLockManager` sets aside every record that is not a plain artifact reference before Prefect reads it.
 * `FileSystemLockManager` waits for ever after its holder is killed; the kernel frees a `flock`.
+* a stored result has no checksum; it counts only if it is what the lineage record of its key says, which has one.
 * a stored reference whose artifact is gone is no result: `ReferenceSerializer.loads` verifies it, and Prefect
   takes the error for "not cached" and computes again.
 """
@@ -20,7 +21,6 @@ import json
 import os
 import threading
 import time
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,11 +33,12 @@ from prefect.serializers import Serializer
 from prefect.settings import get_current_settings
 from pydantic import BaseModel
 
+from capo_core.errors import DamagedArtifactError
 from capo_core.versions import library_versions
 from schemas.artifacts import ArtifactRef
 from tasks.progress import run_progress
 from tasks.storage.artifact_store import ArtifactStore
-from tasks.storage.home import capo_home
+from tasks.storage.home import capo_home, set_aside
 from tasks.storage.manifests import canonical_json
 from tasks.storage.shared_results import load_result
 
@@ -119,20 +120,38 @@ class ReferenceSerializer(Serializer):
         return load_result(ArtifactStore(), blob.decode("ascii").split("\n"))
 
 
-def set_aside_foreign_record(key: str) -> None:
-    """Move a stored result that Prefect would load with any serializer but ours to `<home>/damaged/`."""
-    path = Path(get_current_settings().results.local_storage_path) / key
+def results_folder() -> Path:
+    """Return the folder in which Prefect keeps results, a file for each cache key."""
+    return Path(get_current_settings().results.local_storage_path)
+
+
+def check_result(store: ArtifactStore, key: str) -> None:
+    """Raise unless the result that Prefect keeps for a key is of our form and what its lineage record says.
+
+    Raises:
+        DamagedArtifactError: names the file that is wrong.
+    """
+    path = results_folder() / key
+    returned = store.computations.read(key)["returns"]
+    try:
+        record = json.loads(path.read_bytes())
+        is_ours = record["metadata"]["serializer"]["type"] == REFERENCE_SERIALIZER
+        if is_ours and record["result"].split("\n") == returned:
+            return
+    except (ValueError, TypeError, KeyError, AttributeError):
+        pass
+    raise DamagedArtifactError(f"{path} is not the result of its key; it is computed again when it is asked for")
+
+
+def set_aside_foreign_result(key: str) -> None:
+    """Move a stored result that does not count to `<home>/damaged/`, before Prefect loads it with any serializer."""
+    store, path = ArtifactStore(), results_folder() / key
     if not path.is_file():
         return
     try:
-        record = json.loads(path.read_bytes())
-        is_ours = record["metadata"]["serializer"]["type"] == REFERENCE_SERIALIZER and isinstance(record["result"], str)
-    except (ValueError, TypeError, KeyError):
-        is_ours = False
-    if not is_ours:
-        aside = capo_home() / "damaged" / f"result-{key}-{uuid.uuid4().hex[:8]}"
-        aside.parent.mkdir(parents=True, exist_ok=True)
-        path.rename(aside)
+        check_result(store, key)
+    except DamagedArtifactError:
+        set_aside(store.home, path, f"result-{key}")
 
 
 class FlockLockManager(LockManager):
@@ -161,7 +180,7 @@ class FlockLockManager(LockManager):
             time.sleep(_POLL_SECONDS)
         with self._mutex:
             self._held[key] = (holder, descriptor)
-        set_aside_foreign_record(key)
+        set_aside_foreign_result(key)
         return True
 
     async def aacquire_lock(

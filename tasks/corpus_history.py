@@ -55,6 +55,14 @@ def read_history(corpus: str, version: int | None = None) -> CorpusHistory:
     return history.model_copy(update={"batches": history.batches[: version - 1]})
 
 
+def list_corpora() -> list[str]:
+    """Return the names of the corpora that have taken in a batch."""
+    url = artifacts_url()
+    if url is None:
+        return sorted(path.name for path in (capo_home() / _FOLDER).glob("[!.]*"))
+    return sorted({name.split("/")[1] for name in reach(url).sizes(_FOLDER)})
+
+
 def find_new_source(corpus: CorpusConfig, path: str) -> SourceFile | None:
     """Return the file of a batch, or None where the corpus took in a file of the same content before.
 

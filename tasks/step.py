@@ -42,6 +42,9 @@ from tasks.storage.shared_results import recall, settle
 GPU = "gpu"
 """Tag of tasks that run a model; a server's limit on it lets only so many run at once."""
 
+STEP_VERSIONS: dict[str, int] = {}
+"""The declared version of every step of the modules that were imported."""
+
 _LOCKS = FlockLockManager()
 _LABEL_FIELDS = ("method", "annotator_id", "target", "seed")
 
@@ -111,6 +114,8 @@ def step(name: str, *, version: int, uses_models: bool = False) -> Callable[[Cal
         version: raise it whenever equal inputs would now give another outcome.
         uses_models: whether it runs a model: library versions are then part of the cache key, and it is tagged `GPU`.
     """
+
+    STEP_VERSIONS[name] = version
 
     def decorate(body: Callable[..., Any]) -> Task[..., Any]:
         signature = inspect.signature(body)

@@ -36,6 +36,12 @@ def tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{capo_home() / 'mlflow' / 'mlflow.db'}"
 
 
+def has_store() -> bool:
+    """Return whether there is anything to ask; only a local database can be missing, because nothing ever ran."""
+    uri = tracking_uri()
+    return not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).exists()
+
+
 @lru_cache(maxsize=8)
 def _client(uri: str) -> MlflowClient:
     """Return a client; a local database is created and migrated under a lock, which MLflow itself does not take."""

@@ -14,21 +14,23 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
+import os
 import shutil
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 from pydantic import JsonValue
 
-from capo_core.durable_files import sync, write_file_atomically
+from capo_core.durable_files import sync
 from capo_core.errors import DamagedArtifactError
 from schemas.artifacts import ArtifactKind, ArtifactRef, Manifest
 from schemas.frames import SCHEMA_VERSIONS, TABLES, check_columns
-from tasks.storage.home import artifacts_url, capo_home
+from tasks.storage.computations import Computations
+from tasks.storage.home import artifacts_url, capo_home, set_aside
 from tasks.storage.manifests import MANIFEST_NAME, canonical_json, check_folder, describe_files, read_manifest
 from tasks.storage.object_folder import reach
 from tasks.storage.remote_artifacts import RemoteArtifacts
@@ -42,6 +44,7 @@ class ArtifactStore:
         self.root = self.home / "artifacts"
         url = artifacts_url()
         self.remote = None if url is None else RemoteArtifacts(reach(url))
+        self.computations = Computations(self.home, self.remote)
 
     @property
     def location(self) -> str:
@@ -161,11 +164,10 @@ class ArtifactStore:
         try:
             check_folder(ref, final)
         except DamagedArtifactError:
-            aside = self.home / "damaged" / f"{ref.kind}-{ref.sha256}-{uuid.uuid4().hex[:8]}"
-            aside.parent.mkdir(parents=True, exist_ok=True)
-            final.rename(aside)
+            set_aside(self.home, final, f"{ref.kind}-{ref.sha256}")
             folder.rename(final)
         else:
+            self._touch(ref)
             shutil.rmtree(folder)
 
     # -- reading ------------------------------------------------------------------------------------------------
@@ -181,12 +183,19 @@ class ArtifactStore:
             DamagedArtifactError: if the artifact is missing, incomplete, has a file too many or any byte changed.
         """
         try:
-            return check_folder(ref, self.path(ref))
+            manifest = check_folder(ref, self.path(ref))
         except DamagedArtifactError:
             if self.remote is None:
                 raise
             remote = self.remote
             return self._take_in(ref, lambda copy: remote.download(ref, copy), remote.place(ref))
+        self._touch(ref)
+        return manifest
+
+    def _touch(self, ref: ArtifactRef) -> None:
+        """Note that an artifact is in use: what was used lately is not collected as garbage."""
+        with suppress(OSError):  # of another user, or on a disk that is mounted to be read
+            os.utime(self.path(ref))
 
     def audit(self, ref: ArtifactRef) -> None:
         """Re-hash an artifact where the truth is, even if there is a whole copy here.
@@ -240,13 +249,8 @@ class ArtifactStore:
 
     def record_lineage(self, key: str, record: Mapping[str, JsonValue]) -> None:
         """Keep how a computation went (step, version, configuration, reads, writes) under its cache key."""
-        write_file_atomically(self.home / "lineage" / f"{key}.json", canonical_json(record).encode("utf-8"))
+        self.computations.keep(key, record)
 
     def lineage(self) -> list[dict[str, Any]]:
         """Return every lineage record, sorted by cache key; what other machines computed is kept here too."""
-        folder = self.home / "lineage"
-        if self.remote is not None:
-            here = {path.stem for path in folder.glob("[!.]*.json")}
-            for key, record in self.remote.records(without=here).items():
-                self.record_lineage(key, record)
-        return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("[!.]*.json"))]
+        return list(self.computations.read_all().values())

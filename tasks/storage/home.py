@@ -6,6 +6,7 @@ Artifacts that several machines share are kept at a URL besides, `CAPO_ARTIFACTS
 from __future__ import annotations
 
 import os
+import uuid
 from pathlib import Path
 
 
@@ -28,3 +29,10 @@ def model_cache() -> Path:
 def data_dir() -> Path:
     """Return the folder in which relative corpus paths are looked up."""
     return Path(os.environ.get("CAPO_DATA_DIR", ".")).expanduser().resolve()
+
+
+def set_aside(home: Path, path: Path, name: str) -> None:
+    """Move something that is not what it should be to `<home>/damaged`, under a name and a number of its own."""
+    aside = home / "damaged" / f"{name}-{uuid.uuid4().hex[:8]}"
+    aside.parent.mkdir(parents=True, exist_ok=True)
+    path.rename(aside)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from schemas.artifacts import ArtifactRef
 from tasks.storage.artifact_store import ArtifactStore
+
+Records = Mapping[str, dict[str, Any]]
+"""Lineage records by cache key."""
 
 
 def trace_lineage(store: ArtifactStore, refs: Iterable[ArtifactRef]) -> list[dict[str, Any]]:
@@ -25,3 +28,25 @@ def trace_lineage(store: ArtifactStore, refs: Iterable[ArtifactRef]) -> list[dic
             found[record["key"]] = record
             open_refs += record["reads"]
     return [found[key] for key in sorted(found)]
+
+
+def find_reachable(records: Iterable[Mapping[str, Any]], refs: Iterable[str]) -> set[str]:
+    """Return the references given and all that led to them, by whichever computation.
+
+    Args:
+        records: of every computation there is.
+        refs: references as text.
+    """
+    writers: dict[str, list[Mapping[str, Any]]] = {}
+    for record in records:
+        for ref in {*record["writes"], *record["returns"]}:
+            writers.setdefault(ref, []).append(record)
+    found: set[str] = set()
+    open_refs = list(refs)
+    while open_refs:
+        ref = open_refs.pop()
+        if ref not in found:
+            found.add(ref)
+            for record in writers.get(ref, ()):
+                open_refs += [*record["reads"], *record["writes"]]
+    return found

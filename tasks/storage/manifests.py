@@ -53,6 +53,8 @@ def check_folder(ref: ArtifactRef, folder: Path, place: str | None = None) -> Ma
     for name, entry in manifest.files.items():
         if hash_file(folder / name) != entry.sha256:
             raise DamagedArtifactError(f"artifact {place}: file {name} does not match its sha256; it was changed")
+    if (manifest.rows, manifest.schema_version) != (ref.rows, ref.schema_version):
+        raise DamagedArtifactError(f"artifact {place}: {ref} is not its reference, which says other rows or version")
     return manifest
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,17 @@ class _AtomicLocalFileSystem(LocalFileSystem):
 
     def put_file(self, path1: str, path2: str, callback: Any = None, **kwargs: Any) -> None:
         self.pipe_file(path2, Path(path1).read_bytes())
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of an object without reading it: its size, and when it was written in seconds since 1970.
+
+    One of which the backend does not say when it was written counts as new for ever.
+    """
+
+    n_bytes: int
+    modified: float
 
 
 class ObjectFolder:
@@ -136,12 +149,19 @@ class ObjectFolder:
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
         """Return the size in bytes of every object under a folder's name, by name and sorted."""
+        entries = self.entries(prefix)
+        return {name: entry.n_bytes for name, entry in entries.items() if not _is_hidden(name)}
+
+    def entries(self, prefix: str = "") -> dict[str, Entry]:
+        """Return what the backend says of every object under a folder's name, by name and sorted.
+
+        Where objects are files, those that are just being written are among them, under hidden names.
+        """
         with self._explaining("list", prefix):
             found = self._fs.find(self._path(prefix), detail=True)
         # Of a folder that is empty now, some servers list the folder itself.
         below = {path: entry for path, entry in sorted(found.items()) if path.startswith(f"{self._path(prefix)}/")}
-        names = {self._name(path): int(entry["size"]) for path, entry in below.items()}
-        return {name: size for name, size in names.items() if not name.rpartition("/")[2].startswith(".")}
+        return {self._name(path): Entry(int(entry["size"]), _modified(entry)) for path, entry in below.items()}
 
     def read_many(self, names: list[str]) -> dict[str, bytes]:
         """Return the contents of several objects by name, read beside each other, those that are gone left out."""
@@ -200,6 +220,19 @@ class ObjectFolder:
             cause = str(error) or type(error).__name__
             place = self.place(name) if name else self.url
             raise StoreError(f"{place}: cannot {verb}: {cause.rstrip('.')}; {advice}") from error
+
+
+def _is_hidden(name: str) -> bool:
+    return name.rpartition("/")[2].startswith(".")
+
+
+def _modified(entry: Mapping[str, Any]) -> float:
+    """Return when an object was written, by what its backend calls that; never, for one that does not say."""
+    for field in ("mtime", "LastModified", "last_modified", "updated"):
+        value = entry.get(field)
+        if value is not None:
+            return value.timestamp() if isinstance(value, datetime) else float(value)
+    return float("inf")
 
 
 def _status(error: OSError) -> int | None:

@@ -7,10 +7,9 @@ read goes to a folder of this machine and is hashed there before anything looks 
 
 from __future__ import annotations
 
-import json
 import tempfile
 import uuid
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,8 +17,9 @@ from pydantic import JsonValue
 
 from capo_core.errors import DamagedArtifactError
 from schemas.artifacts import ArtifactKind, ArtifactRef, Manifest
-from tasks.storage.manifests import MANIFEST_NAME, canonical_json, check_folder, parse_manifest
+from tasks.storage.manifests import MANIFEST_NAME, check_folder, parse_manifest
 from tasks.storage.object_folder import ObjectFolder
+from tasks.storage.records import open_record, seal_record
 
 _LINEAGE = "lineage"
 _KINDS = frozenset(get_args(ArtifactKind))
@@ -108,16 +108,13 @@ class RemoteArtifacts:
 
     def sizes(self) -> dict[tuple[str, str], int]:
         """Return the bytes of every artifact that has a manifest, by (kind, sha256) and sorted."""
-        found: dict[tuple[str, str], int] = {}
-        finished = set()
-        for name, n_bytes in self.objects.sizes().items():
-            kind, _, rest = name.partition("/")
-            sha256, _, file = rest.partition("/")
-            if kind in _KINDS and file:
-                found[kind, sha256] = found.get((kind, sha256), 0) + n_bytes
-                if file == MANIFEST_NAME:
-                    finished.add((kind, sha256))
-        return {key: found[key] for key in sorted(finished)}
+        sizes = self.objects.sizes()
+        found = {}
+        for folder, names in list_folders(sizes).items():
+            kind, _, sha256 = folder.partition("/")
+            if f"{folder}/{MANIFEST_NAME}" in names:
+                found[kind, sha256] = sum(sizes[name] for name in names)
+        return dict(sorted(found.items()))
 
     # -- lineage ------------------------------------------------------------------------------------------------
 
@@ -132,27 +129,38 @@ class RemoteArtifacts:
 
     def create_record(self, key: str, record: Mapping[str, JsonValue]) -> bool:
         """Keep the record of a computation unless there is one, and return whether it was kept."""
-        return self.objects.create(_record_name(key), canonical_json(record).encode("utf-8"))
+        return self.objects.create(_record_name(key), seal_record(record))
 
     def replace_record(self, key: str, record: Mapping[str, JsonValue]) -> None:
         """Keep the record of a computation in place of one that is there."""
-        self.objects.write(_record_name(key), canonical_json(record).encode("utf-8"))
+        self.objects.write(_record_name(key), seal_record(record))
 
     def records(self, *, without: Container[str]) -> dict[str, dict[str, Any]]:
         """Return the records of all computations but those whose cache keys are given, by cache key."""
-        names = [name for name in self.objects.sizes(_LINEAGE) if Path(name).stem not in without]
-        found = self.objects.read_many(names)
+        found = self.objects.read_many([_record_name(key) for key in sorted(self.record_keys()) if key not in without])
         return {Path(name).stem: self._parse_record(Path(name).stem, content) for name, content in found.items()}
 
+    def record_keys(self) -> set[str]:
+        """Return the cache key of every computation that has a record."""
+        return {Path(name).stem for name in self.objects.sizes(_LINEAGE)}
+
     def _parse_record(self, key: str, content: bytes) -> dict[str, Any]:
-        try:
-            record = json.loads(content)
-            if record["key"] == key:
-                return record
-        except (ValueError, TypeError, KeyError):
-            pass
         place = self.objects.place(_record_name(key))
+        record = open_record(content, place)
+        if record.get("key") == key:
+            return record
         raise DamagedArtifactError(f"{place} is no lineage record of that key; delete it, and it is computed again")
+
+
+def list_folders(names: Iterable[str]) -> dict[str, list[str]]:
+    """Return the names of objects that are files of artifacts, finished or not, by `<kind>/<sha256>`."""
+    folders: dict[str, list[str]] = {}
+    for name in names:
+        kind, _, rest = name.partition("/")
+        sha256, _, file = rest.partition("/")
+        if kind in _KINDS and file:
+            folders.setdefault(f"{kind}/{sha256}", []).append(name)
+    return folders
 
 
 def _name(ref: ArtifactRef, file: str | None = None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,18 @@ def test_artifacts_are_listed_shown_and_verified(home: Path) -> None:
     damaged = _capo("artifacts", "verify", home=home)
     assert damaged.returncode == 1
     assert ref.sha256 in damaged.stdout
+
+
+def test_garbage_is_shown_first_and_removed_when_asked(home: Path) -> None:
+    store = ArtifactStore()
+    ref = store.write("corpus", {"data.parquet": empty(CORPUS)}, metadata={"seed": 13})
+    then = time.time() - 40 * 86_400
+    os.utime(store.path(ref), (then, then))
+    shown = _capo("artifacts", "gc", home=home)
+    assert shown.returncode == 0, shown.stderr
+    assert f"artifacts/corpus/{ref.sha256}: nothing names it" in shown.stdout
+    assert "1 things older than 30 days" in shown.stdout
+    assert "would be removed" in shown.stdout
+    assert store.path(ref).exists()
+    assert "1 things older than 30 days" in _capo("artifacts", "gc", "--yes", home=home).stdout
+    assert not store.path(ref).exists()

@@ -17,7 +17,7 @@ from capo_core.errors import DamagedArtifactError
 from schemas.artifacts import ArtifactRef, ModelRef, SourceFile
 from schemas.frames import RETENTION, empty
 from schemas.training import CAPOConfig, PairConfig
-from tasks.caching import FlockLockManager, ReferenceSerializer, compute_cache_key, set_aside_foreign_record
+from tasks.caching import FlockLockManager, ReferenceSerializer, compute_cache_key, set_aside_foreign_result
 from tasks.storage.artifact_store import ArtifactStore
 
 REF = ArtifactRef(kind="corpus", sha256="a" * 64, rows=3, schema_version=1)
@@ -119,8 +119,28 @@ def test_a_record_of_ours_stays(home: Path) -> None:
     results.mkdir(parents=True, exist_ok=True)
     record = {"metadata": {"serializer": {"type": "capo-reference"}}, "result": str(REF)}
     (results / "ours").write_text(json.dumps(record))
-    set_aside_foreign_record("ours")
+    ArtifactStore().record_lineage("ours", {"key": "ours", "returns": [str(REF)]})
+    set_aside_foreign_result("ours")
     assert (results / "ours").exists()
+
+
+@pytest.mark.parametrize("harm", ["other result", "other lineage", "damaged lineage", "no lineage"])
+def test_a_result_that_its_lineage_does_not_vouch_for_does_not_count(home: Path, harm: str) -> None:
+    store, results = ArtifactStore(), Path(get_current_settings().results.local_storage_path)
+    results.mkdir(parents=True, exist_ok=True)
+    other = str(REF.model_copy(update={"rows": 4}))
+    result = other if harm == "other result" else str(REF)
+    record = {"metadata": {"serializer": {"type": "capo-reference"}}, "result": result}
+    (results / "k").write_text(json.dumps(record))
+    if harm != "no lineage":
+        store.record_lineage("k", {"key": "k", "returns": [other if harm == "other lineage" else str(REF)]})
+    if harm == "damaged lineage":
+        path = store.computations.path("k")
+        path.write_text(path.read_text().replace("rows=3", "rows=2"))
+    set_aside_foreign_result("k")
+    assert not (results / "k").exists()
+    (aside,) = (home / "damaged").iterdir()
+    assert json.loads(aside.read_text()) == record
 
 
 def test_a_lock_excludes_and_is_released(home: Path) -> None:

