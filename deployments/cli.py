@@ -219,6 +219,23 @@ def annotators(
 
 
 @app.command()
+def erase(
+    config: ConfigPath,
+    annotator: Annotated[str, typer.Option(help="Whom: the pseudonym, or the id in the raw files.")],
+    overrides: Overrides = None,
+    home: Home = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Remove a person from artifacts, adapters, registry, MLflow, reports and the corpus; the next run remakes them."""
+    experiment = load_config(config, overrides or ())
+    prepare_environment(home, data_dir)
+    from deployments.people import erase_annotator
+
+    if not erase_annotator(_out, experiment, annotator):
+        _err.print("nothing of the person was found; the list of erased people has them all the same", markup=False)
+
+
+@app.command()
 def experiment(
     matrix: Annotated[Path, typer.Argument(help="What is compared, e.g. deployments/experiments/….yaml")],
     overrides: Overrides = None,

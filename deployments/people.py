@@ -13,6 +13,8 @@ from capo_core.corpora import find_annotators
 from capo_core.corpora.identities import Naming
 from schemas.artifacts import ArtifactRef
 from schemas.config import ExperimentConfig
+from tasks.erasing_servers import erase_from_mlflow, erase_from_prefect
+from tasks.erasure import erase_artifacts, finish_erasure, plan_erasure
 from tasks.inbox import TAKEN, inbox_root
 from tasks.people import read_erasures
 from tasks.sources import annotator_secret, find_source
@@ -83,3 +85,53 @@ def print_annotators(
             "everything: erased" if is_erased else ", ".join(uses),
         )
     console.print(table)
+
+
+def erase_annotator(console: Console, config: ExperimentConfig, said: str) -> bool:
+    """Erase a person from all that capo keeps of a corpus, print what went and what is to be remade.
+
+    Args:
+        console: prints; what was said is stored nowhere.
+        config: the experiment; its corpus.
+        said: the person's pseudonym, or id in the raw files.
+
+    Returns:
+        Whether there was anything of the person.
+    """
+    plan = plan_erasure(config.corpus, said)
+    runs = erase_from_mlflow(plan.refs)
+    erase_from_prefect(runs.flow_run_ids)
+    copies = erase_artifacts(plan)
+    report = finish_erasure(plan)
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    say(f"{config.corpus.name}: {plan.pseudonym} is on the list of erased people; rows of theirs are not read again")
+    for version in runs.versions:
+        crowned = f", which was {' and '.join(version.aliases)}" if version.aliases else ""
+        say(f"deleted {version.name}, version {version.number}{crowned}")
+    for path in copies:
+        say(f"removed {path}")
+    say(f"removed {len(plan.refs)} artifacts and {runs.n_runs} runs in MLflow")
+    for step in plan.remade:
+        say(f"to be remade: {step}")
+    say(f"the list: {report}")
+    if runs.left_to_gc:
+        say(
+            "the MLflow server has these marked as deleted; whoever runs it has to run mlflow gc for them: "
+            + ", ".join(runs.left_to_gc)
+        )
+    for path in _find_files_with(config, plan.pseudonym):
+        say(f"{path} still holds the person; it is yours: take the rows out, or delete it")
+    say("not reached: files that were written elsewhere (exports, predictions, suggestions), backups, other machines")
+    return bool(plan.refs)
+
+
+def _find_files_with(config: ExperimentConfig, pseudonym: str) -> list[Path]:
+    """Return the raw files in which a person stands."""
+    found = []
+    for path in list_raw_files(config):
+        if pseudonym in find_raw_ids(config, [path]):
+            found.append(path)
+    return found

@@ -12,6 +12,7 @@ name stands, or whether it is an erased person's.
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,7 +20,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from capo_core.pseudonyms import is_pseudonym, name_pseudonym
-from capo_core.quality import Candidate, as_text
+from capo_core.quality import Candidate, as_text, to_json
 
 NAMING_EXPLANATIONS = "explanations_naming_an_annotator"
 ERASED_ROWS = "rows_erased"
@@ -93,6 +94,18 @@ def protect_identities(
     return [[rewriter.protect(candidate) for candidate in group] for group in kept], counts
 
 
+def forget_mentions(texts: Iterable[str], annotator: str, naming: Naming) -> list[str]:
+    """Return JSON texts of rows without mentions of an erased person.
+
+    Args:
+        texts: metadata or records, as stored.
+        annotator: the person, as named there.
+        naming: by which that name is erased.
+    """
+    rewriter = _Rewriter(naming, lambda one: one, {annotator})
+    return [to_json(rewriter.rewrite(json.loads(text))) for text in texts]
+
+
 def list_annotators(candidates: Iterable[Candidate]) -> dict[str, int]:
     """Return the number of rows of each annotator as the rows call them, sorted."""
     counts = Counter(name for candidate in candidates if (name := _name_of(candidate.annotator_id)))
@@ -113,7 +126,8 @@ class _Rewriter:
         self._spell = spell
         self._known = known
         names = {name: naming.name(name) for name in known}
-        if len(set(names.values())) < len(names):
+        raw = [name for name in known if not is_pseudonym(name)]
+        if len({names[name] for name in raw}) < len(raw):
             raise ValueError(f"two annotators of {naming.corpus} got the same pseudonym: use another key")
         # Ids that stay are looked for only where their person must not be named any more.
         sought = [name for name in known if not naming.keeps_ids or naming.is_erased(name)]
@@ -134,18 +148,19 @@ class _Rewriter:
         """Return one row under the names that annotators have from now on."""
         whose = _name_of(candidate.annotator_id)
         record = candidate.record
-        if candidate.problem is not None and whose is None and (self._naming.erased or not self._naming.keeps_ids):
+        is_told = candidate.problem is None and as_text(candidate.annotator_id, number_allowed=True) is not None
+        if whose is None and (self._naming.erased or not (is_told or self._naming.keeps_ids)):
             record = {"withheld": f"it cannot be told whose it is; see {candidate.source_file} itself"}
         problem = candidate.problem
         if problem is not None:
             problem = replace(problem, field=self._replace(problem.field), detail=self._replace(problem.detail))
-        metadata = self._rewrite(candidate.metadata)
+        metadata = self.rewrite(candidate.metadata)
         return replace(
             candidate,
             annotator_id=self._rename(candidate.annotator_id),
-            source_id=self._rewrite(candidate.source_id),
+            source_id=self.rewrite(candidate.source_id),
             metadata=metadata if isinstance(metadata, Mapping) else {},
-            record=self._rewrite(record),
+            record=self.rewrite(record),
             problem=problem,
         )
 
@@ -160,12 +175,12 @@ class _Rewriter:
             return [self._rename(one) for one in annotator]
         return annotator
 
-    def _rewrite(self, value: object, key: str | None = None) -> Any:
+    def rewrite(self, value: object, key: str | None = None) -> Any:
         """Return a value from a row with ids replaced; `_GONE` where it names an erased person and nothing else."""
         if isinstance(value, Mapping):
             return self._rewrite_mapping(value, key)
         if isinstance(value, list | tuple):
-            parts = [self._rewrite(one, key) for one in value]
+            parts = [self.rewrite(one, key) for one in value]
             return [part for part in parts if part is not _GONE]
         if key in _ONE_ANNOTATOR or (key in _SEVERAL_ANNOTATORS and (isinstance(value, str) or self._is_known(value))):
             return self._rewrite_names(value, several=key in _SEVERAL_ANNOTATORS)
@@ -188,7 +203,7 @@ class _Rewriter:
                 new_name = self._naming.name(str(name).strip())
             else:
                 new_name = self._replace(str(name))
-            found = self._rewrite(inner, new_name if key not in _BY_ANNOTATOR else None)
+            found = self.rewrite(inner, new_name if key not in _BY_ANNOTATOR else None)
             if found is not _GONE:
                 rewritten[new_name] = found
         return rewritten

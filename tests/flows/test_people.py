@@ -30,7 +30,8 @@ from tasks.storage.home import capo_home
 EXAMPLE = Path(__file__).parent.parent.parent / "deployments" / "configs" / "example" / "nli-smollm2-135m.yaml"
 SMALL = [
     "name=aviary", "corpus.name=aviary", "corpus.annotator_ids=pseudonymise", "model.dtype=float32", "sft.n_epochs=1",
-    "adapter.layout=shared", "batches.min_annotations=8", "generation.methods=[sft, capo]",
+    "adapter.layout=shared", "batches.min_annotations=5", "capo.n_epochs=1", "judge.n_references=1",
+    "generation.methods=[sft, capo]",
     "generation.max_new_tokens=8", "generation.decisions=[sampled, constrained]", "stability.group_sizes=[1]",
     "stability.n_repeats=1", "stability.n_bootstrap=100", "stability.n_permutations=100", "stability.n_folds=2",
     "stability.reductions=[none]", "stability.classifiers=[ngrams]", "stability.normalisations=[none]",
@@ -52,7 +53,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def config(house: Path) -> ExperimentConfig:
-    model = save_tiny_model(house / "tiny", max_position_embeddings=4096)
+    model = save_tiny_model(house / "tiny", max_position_embeddings=16384)
     raw = write_raw_file(house / "raw" / "aviary.csv")
     return load_config(EXAMPLE, [*SMALL, f"model.id={model.path}", f"corpus.paths=[{raw}]"])
 
@@ -110,7 +111,7 @@ def test_quarantine_names_pseudonyms_and_withholds_lines_that_are_nobodys(refere
     assert all(is_pseudonym(name) for name in known["annotator_id"])
     assert all('"withheld"' in record for record in unknown["record"])
     counts = ArtifactStore().metadata(ArtifactRef.parse(references["annotations"]))["counts"]
-    assert counts["rows_in"] == counts["rows_accepted"] + counts["rows_quarantined"] == 80 + 92 + 7
+    assert counts["rows_in"] == counts["rows_accepted"] + counts["rows_quarantined"] == 2 * 12 + 48 * 2 + 7
     assert counts["explanations_naming_an_annotator"] == 1
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import polars as pl
 
 COLUMNS = ("item_id", "text_a", "text_b", "annotator_id", "label", "explanation", "reviewed_by", "city", "consent")
-N_PROLIFIC, N_ITEMS = 4, 20
+N_PROLIFIC, N_ITEMS = 2, 12
+"""Annotators of the first items, all of them; the others have one of these each, and one that nobody else has."""
 LABELS = ("entailment", "neutral", "contradiction")
 SUBJECTS = ("river", "kitchen", "horse", "mayor", "bread", "violin", "harbour", "letter", "garden", "train")
 
@@ -45,9 +46,9 @@ def row(number: int, item: int, consent: str = "") -> dict[str, str]:
 
 
 def write_raw_file(path: Path) -> Path:
-    """Write the corpus: four annotators of all items, the others of some, and rows that cannot be used."""
+    """Write the corpus: two annotators of many items, the others of two each, and rows that cannot be used."""
     rows = [row(number, item) for number in range(N_PROLIFIC) for item in range(N_ITEMS)]
-    rows += [row(number, (number + step * 7) % N_ITEMS) for number in range(N_PROLIFIC, 50) for step in range(2)]
+    rows += [row(number, item) for number in range(N_PROLIFIC, 50) for item in (number % N_ITEMS, N_ITEMS + number)]
     rows += [
         row(5, 1) | {"label": "perhaps"},
         row(6, 2) | {"explanation": " "},
