@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import stat
@@ -12,17 +13,21 @@ import pytest
 from canaries import CANARIES, N_PROLIFIC, row, search, write_raw_file, write_rows
 from prefect.logging.handlers import APILogHandler
 from prefect.settings import PREFECT_LOGGING_TO_API_ENABLED, get_current_settings, temporary_settings
+from rich.console import Console
 from tiny_model import save_tiny_model
 
 from capo_core.config_file import load_config
 from capo_core.pseudonyms import is_pseudonym, name_pseudonym
 from deployments.adapters import export_adapter
 from deployments.datasets import write_dataset
+from deployments.inventory import print_garbage
 from deployments.models import answer, find_answering, read_asked, resolve_name, write_answers
+from deployments.people import erase_annotator
 from deployments.suggesting import suggest
 from flows import stages
 from schemas.artifacts import ArtifactRef
 from schemas.config import ExperimentConfig
+from tasks.registry import list_versions, promote
 from tasks.sources import annotator_secret
 from tasks.storage.artifact_store import ArtifactStore
 from tasks.storage.home import capo_home
@@ -30,7 +35,7 @@ from tasks.storage.home import capo_home
 EXAMPLE = Path(__file__).parent.parent.parent / "deployments" / "configs" / "example" / "nli-smollm2-135m.yaml"
 SMALL = [
     "name=aviary", "corpus.name=aviary", "corpus.annotator_ids=pseudonymise", "model.dtype=float32", "sft.n_epochs=1",
-    "adapter.layout=shared", "batches.min_annotations=5", "capo.n_epochs=1", "judge.n_references=1",
+    "adapter.layout=shared", "batches.min_annotations=5", "capo.n_epochs=1", "judge.n_references=3",
     "generation.methods=[sft, capo]",
     "generation.max_new_tokens=8", "generation.decisions=[sampled, constrained]", "stability.group_sizes=[1]",
     "stability.n_repeats=1", "stability.n_bootstrap=100", "stability.n_permutations=100", "stability.n_folds=2",
@@ -38,8 +43,11 @@ SMALL = [
     "convergence.n_sizes=3", "convergence.n_repeats=3", "convergence.group_size=1", "evaluation.group_sizes=[1]",
     "evaluation.n_groups=10", "evaluation.n_bootstrap=100", "evaluation.reductions=[none]",
     "evaluation.classifiers=[ngrams]", "judge.methods=[human]", "judge.n_groups=1", "judge.group_size=1",
-    "human_validation.methods=[human, capo]", "human_validation.n_tasks=8", "human_validation.group_size=1",
+    "human_validation.methods=[human, capo]", "human_validation.n_tasks=8",
+    "human_validation.n_references=3", "human_validation.group_size=1",
 ]  # fmt: skip
+
+OTHERWISE = "I see it otherwise now than before"
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +75,7 @@ def references(config: ExperimentConfig, prefect_server: None, house: Path) -> d
     logging.getLogger("prefect").addHandler(handler)
     with temporary_settings({PREFECT_LOGGING_TO_API_ENABLED: True}):
         found = stages.run(config)
-        batch = [row(0, 1) | {"explanation": "I see it otherwise now"}, row(49, 0), {"annotator_id": CANARIES[40]}]
+        batch = [row(0, 1) | {"explanation": OTHERWISE}, row(49, 0), {"annotator_id": CANARIES[40]}]
         batch[2]["withdrawn"] = "yes"
         stages.ingest(config, str(write_rows(house / "raw" / "monday.csv", batch)))
         released = stages.release_dataset(config)
@@ -84,20 +92,29 @@ def references(config: ExperimentConfig, prefect_server: None, house: Path) -> d
     return found
 
 
-def test_no_id_is_kept_anywhere(references: dict[str, str], house: Path) -> None:
-    database = Path(str(get_current_settings().server.database.connection_url.get_secret_value()).partition("///")[2])
-    places = [
-        house / "home", house / "out", house / "told.log", Path(os.environ["PREFECT_HOME"]),
-        *database.parent.glob(f"{database.name}*"),
-    ]  # fmt: skip
+def _database() -> Path:
+    """Return Prefect's database."""
+    url = get_current_settings().server.database.connection_url
+    assert url is not None
+    return Path(url.get_secret_value().partition(":///")[2])
+
+
+def _places(house: Path) -> list[Path]:
+    """Return where capo, MLflow and Prefect keep things."""
+    database = _database()
     assert database.is_file()
+    return [house / "home", Path(os.environ["PREFECT_HOME"]), *database.parent.glob(f"{database.name}*")]
+
+
+def test_no_id_is_kept_anywhere(references: dict[str, str], house: Path) -> None:
+    places = [*_places(house), house / "out", house / "told.log"]
     assert search([house / "raw"], CANARIES)  # the search finds what is there
     assert search(places, CANARIES) == {}
     # What was searched holds the people, under their pseudonyms, wherever ids could have been.
     pseudonym = name_pseudonym(CANARIES[0], "aviary", annotator_secret())
     holding = "\n".join(search(places, [pseudonym]))
     for where in ("/annotations/", "/corpus/", "/demonstrations/", "/preferences/", "/generations/", "mlflow.db",
-                  "told.log", "reports/aviary.html", "answers.csv", database.name):  # fmt: skip
+                  "told.log", "reports/aviary.html", "answers.csv", _database().name):  # fmt: skip
         assert where in holding, where
 
 
@@ -134,3 +151,42 @@ def test_who_has_the_key_may_use_the_ids_of_the_raw_files(references: dict[str, 
     table = (house / "out" / "suggested" / "to_annotate.csv").read_text(encoding="utf-8")
     # What was written for somebody comes back as a batch under the same name.
     assert name_pseudonym(CANARIES[49], "aviary", annotator_secret()) in table
+
+
+def test_an_erased_person_is_nowhere_and_stays_out(
+    references: dict[str, str], config: ExperimentConfig, house: Path
+) -> None:
+    """Runs last: it takes apart what the others look at."""
+    promote("aviary.shared", "1", "a test", against_gate=True)
+    pseudonym, words = name_pseudonym(CANARIES[0], "aviary", annotator_secret()), ["plumage00q", OTHERWISE]
+    before = search([house / "home"], words)
+    assert any("/mlflow/" in path for path in before)
+    assert any("/validation/" in path for path in before)
+
+    told = io.StringIO()
+    assert erase_annotator(Console(file=told, width=200), config, CANARIES[0])
+    print_garbage(Console(file=told, width=200), 30, is_removed=True, keep_results=True)
+
+    places = _places(house)
+    assert search(places, words) == {}
+    holding = search([house / "home"], [pseudonym, CANARIES[0]])
+    allowed = (house / "home" / "erasures", house / "home" / "reports" / f"erased-aviary-{pseudonym}.txt")
+    assert not [path for path in holding if not path.startswith(tuple(map(str, allowed)))]
+    assert list_versions() == []
+    for sentence in (
+        "deleted aviary.shared, version 1, which was challenger and champion",
+        "to be remade: train-capo shared seed 13",
+        "aviary.csv still holds the person",
+    ):
+        assert sentence in told.getvalue()
+    assert (house / "home" / "reports" / f"erased-aviary-{pseudonym}.txt").read_text().count("\n") > 20
+
+    after = stages.pairs(config)
+    known = ArtifactStore().metadata(ArtifactRef.parse(after["corpus"]))["annotators"]
+    assert pseudonym not in known
+    assert len(known) == 48  # two of fifty are gone: one was erased, one withdrew
+    counts = ArtifactStore().metadata(ArtifactRef.parse(after["annotations"]))["counts"]
+    assert counts["rows_erased"] == 12 + 1 + 1  # said, said twice, and once in the batch
+    assert search(_places(house), words) == {}
+    # Told again, there is nothing left but the list.
+    assert not search([house / "home" / "artifacts"], [pseudonym])
