@@ -95,6 +95,7 @@ def _store_adapter(step: Step, train: partial, identity: dict) -> ArtifactRef:
     step.log_training(result.log)
     counts = {name: value for name, value in asdict(result).items() if isinstance(value, int)}
     step.log_metrics({name: float(value) for name, value in counts.items()})
+    del counts["resumed_from_step"]  # how it came about; a run that was killed leaves the same artifact
     ref = step.write(
         "adapter",
         {"training_log.parquet": result.log},

@@ -103,7 +103,7 @@ def start_stack(home: Path, *, prefect_port: int = 4200, mlflow_port: int = 5000
             _wait_for(home, program, url)
         _deploy(home, endpoints)
         for program in ("worker", "inbox"):
-            _supervisor(home).startProcess(program)
+            start_program(home, program)
     except BaseException:
         stop_stack(home)
         raise
@@ -128,6 +128,16 @@ def stop_stack(home: Path) -> bool:
     n_left = _end_leftovers(home)
     _endpoints_file(home).unlink(missing_ok=True)
     return was_running or n_left > 0
+
+
+def stop_program(home: Path, name: str) -> None:
+    """Stop one program of a running stack, which stays stopped until `start_program`."""
+    _supervisor(home).stopProcess(name)
+
+
+def start_program(home: Path, name: str) -> None:
+    """Start a stopped program of a running stack."""
+    _supervisor(home).startProcess(name)
 
 
 def read_states(home: Path) -> dict[str, str]:

@@ -15,9 +15,19 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from recorded_steps import keys_with_metrics
+from rounds import n_rounds
 
 from capo_core.errors import StackError
-from deployments.local_stack.stack import Endpoints, find_endpoints, read_states, start_stack, stop_stack
+from deployments.local_stack.stack import (
+    Endpoints,
+    find_endpoints,
+    read_states,
+    start_program,
+    start_stack,
+    stop_program,
+    stop_stack,
+)
 
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLE = "deployments/configs/example/nli-smollm2-135m.yaml"
@@ -123,6 +133,31 @@ def _wait_until(holds: Callable[[], bool], timeout_seconds: float = 240) -> None
     while not holds():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(1)
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("server", ["prefect-server", "mlflow"])
+def test_a_run_outlasts_a_server_that_is_gone_for_a_while(server: str, home: Path, endpoints: Endpoints) -> None:
+    for number in range(n_rounds(10)):
+        overrides = ["--set", f"name=gone-{server}", "--set", f"splits.seed={100 + number}"]
+        before = set((home / "lineage").glob("*.json"))
+        command = [sys.executable, "-m", "deployments.cli", "pairs", EXAMPLE, "--home", str(home), *overrides]
+        inherited = {name: value for name, value in os.environ.items() if name not in OURS}
+        run = subprocess.Popen(command, cwd=ROOT, env=inherited, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        # After the first, second, third … step is computed.
+        _wait_until(lambda n=number, old=before: len(set((home / "lineage").glob("*.json")) - old) > n % 8)
+        stop_program(home, server)
+        time.sleep(10)
+        start_program(home, server)
+        said = run.communicate(timeout=600)[0].decode()
+        if run.returncode:  # failed, with a reason; then the next run goes on from there
+            assert "Traceback" not in said.splitlines()[-1]
+            again = _run("deployments.cli", "pairs", EXAMPLE, "--home", str(home), *overrides)
+            assert again.returncode == 0, said + again.stderr
+        print(f"{server} gone after {1 + number % 8} steps: exit code {run.returncode}")
+        keys = {path.stem for path in set((home / "lineage").glob("*.json")) - before}
+        assert len(keys) == 9  # the split and two for each of four people
+        assert keys <= keys_with_metrics(endpoints.mlflow_tracking_uri)
 
 
 @pytest.mark.parametrize(

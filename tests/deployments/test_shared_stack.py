@@ -9,12 +9,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from recorded_steps import keys_with_metrics
+from rounds import n_rounds
 from shared_stack import DOCKER
 from stack_processes import POSTGRES, ROOT, SECRETS, Stack, list_missing
 
@@ -181,6 +184,32 @@ def _read_object(stack: Stack, key: str) -> Any:
         region_name=environment["AWS_DEFAULT_REGION"],
     )
     return json.loads(store.get_object(Bucket="mlflow", Key=key)["Body"].read())
+
+
+@pytest.mark.torture
+def test_a_run_outlasts_a_database_that_is_gone_for_a_while(stack: Stack) -> None:
+    lineage = stack.folder / "worker" / "lineage"
+    for number in range(n_rounds(10)):
+        before = set(lineage.glob("*.json"))
+        overrides = ["--set", "name=gone-database", "--set", f"splits.seed={100 + number}"]
+        command = [sys.executable, "-m", "deployments.cli", "pairs", str(ROOT / EXAMPLE), *overrides]
+        log = stack.folder / f"outlasting-{number}.log"
+        with log.open("wb") as output:
+            run = subprocess.Popen(
+                command, cwd=ROOT, env=stack.environment("worker"), stdout=output, stderr=subprocess.STDOUT
+            )
+        while len(set(lineage.glob("*.json")) - before) <= number % 8:
+            assert run.poll() is None, log.read_text()
+            time.sleep(0.1)
+        stack.restart("postgres", away_seconds=10)
+        run.wait(600)
+        if run.returncode:  # failed, with a reason; then the next run goes on from there
+            again = stack.run("worker", *command)
+            assert again.returncode == 0, log.read_text() + again.stderr
+        print(f"PostgreSQL gone after {1 + number % 8} steps: exit code {run.returncode}")
+        keys = {path.stem for path in set(lineage.glob("*.json")) - before}
+        assert len(keys) >= 9  # the split and two for each of four people; at first the reading of the file
+        assert keys <= keys_with_metrics(_mlflow(stack), MLFLOW_USER)
 
 
 def test_logs_hold_no_secret_and_no_attempt_to_report_to_anybody(stack: Stack) -> None:

@@ -7,6 +7,7 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -30,6 +31,12 @@ def write_and_record(home: Path, number: int) -> ArtifactRef:
     about = {"step": "probe", "version": 1, "key": f"key-{number}", "config": {}, "seconds": 1.0}
     store.record_lineage(f"key-{number}", {**about, **refs})
     return ref
+
+
+def write_when_ready(home: Path, number: int, ready: Connection) -> None:
+    """Do the same after saying that it begins."""
+    ready.send(number)
+    write_and_record(home, number)
 
 
 def write_and_be_killed(home: Path, number: int, n_operations: int) -> None:

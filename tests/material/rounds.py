@@ -7,6 +7,11 @@ import os
 VARIABLE = "CAPO_TORTURE"
 
 
+def is_torture() -> bool:
+    """Return whether CAPO_TORTURE is 1, as `make torture` sets it."""
+    return os.environ.get(VARIABLE) == "1"
+
+
 def n_rounds(full: int) -> int:
-    """Return `full` where CAPO_TORTURE is 1, as `make torture` sets it, else a tenth, at least one."""
-    return full if os.environ.get(VARIABLE) == "1" else max(1, full // 10)
+    """Return `full` under torture, else a tenth, at least one."""
+    return full if is_torture() else max(1, full // 10)

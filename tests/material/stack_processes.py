@@ -73,6 +73,7 @@ class Stack:
     services: dict[str, Any] = field(default_factory=lambda: read_compose()["services"])
     ports: dict[str, int] = field(default_factory=dict)
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    _started: dict[str, tuple[list[str], dict[str, Any]]] = field(default_factory=dict)
 
     def port(self, service: str, inside: int) -> int:
         """Return the port of this machine that stands for a port of a container."""
@@ -159,10 +160,19 @@ class Stack:
         environment = self.environment("postgres") | administrator
         return subprocess.run(command, env=environment, input=stdin, capture_output=True, text=True, check=False)
 
+    def restart(self, service: str, *, away_seconds: float) -> None:
+        """Stop a service, and after a while start it as it was started before."""
+        self._end(service)
+        self.processes[service].wait(STOP_SECONDS)
+        time.sleep(away_seconds)
+        command, options = self._started[service]
+        self._watch(service, command, **options)
+
     def _watch(self, service: str, command: list[str], **options: Any) -> None:
         """Start a process for a service and wait until the service's health check passes."""
+        self._started[service] = command, options
         log = self.folder / f"{service}.log"
-        with log.open("wb") as output:
+        with log.open("ab") as output:
             self.processes[service] = subprocess.Popen(
                 command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True, **options
             )
@@ -185,14 +195,17 @@ class Stack:
 
     def stop(self) -> None:
         """End every process, with whatever it started."""
-        for service, process in self.processes.items():
-            # PostgreSQL waits for its clients at SIGTERM, and ends them at SIGINT.
-            _signal(process, signal.SIGINT if service == "postgres" else signal.SIGTERM)
+        for service in self.processes:
+            self._end(service)
         for process in self.processes.values():
             with suppress(subprocess.TimeoutExpired):
                 process.wait(STOP_SECONDS)
             _signal(process, signal.SIGKILL)
             process.wait(STOP_SECONDS)
+
+    def _end(self, service: str) -> None:
+        # PostgreSQL waits for its clients at SIGTERM, and ends them at SIGINT.
+        _signal(self.processes[service], signal.SIGINT if service == "postgres" else signal.SIGTERM)
 
 
 def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from forks import processes
-from killed_writing import count_operations, write_and_be_killed, write_and_record
+from killed_writing import count_operations, write_and_be_killed, write_and_record, write_when_ready
 from rounds import n_rounds
 
 from schemas.artifacts import ArtifactRef
@@ -61,25 +61,27 @@ def _assert_garbage_goes(store: ArtifactStore, refs: list[ArtifactRef]) -> None:
 
 
 def test_a_writer_killed_at_any_moment_leaves_no_half_artifact(tmp_path: Path, processes: ForkServerContext) -> None:
-    moments, seconds = random.Random(13), 0.0
-    store, refs, n_killed = ArtifactStore(tmp_path), [], 0
-    for number in range(N_KILLS_AT_RANDOM + 2):
-        writer = processes.Process(target=write_and_record, args=(tmp_path, number))
-        started = time.monotonic()
+    moments, seconds, n_killed = random.Random(13), [], 0
+    store, refs = ArtifactStore(tmp_path), []
+    while n_killed < N_KILLS_AT_RANDOM:
+        number = len(refs)
+        begun, begins = processes.Pipe(duplex=False)
+        writer = processes.Process(target=write_when_ready, args=(tmp_path, number, begins))
         writer.start()
-        if number < 2:  # the second shows how long it takes undisturbed; with the first the server of forks starts
-            writer.join()
-            seconds = time.monotonic() - started
-        else:
-            writer.join(moments.uniform(0, seconds))
+        begins.close()
+        assert begun.recv() == number
+        if number >= 3:
+            writer.join(moments.uniform(0, min(seconds)))
             writer.kill()
-            writer.join()
-            n_killed += writer.exitcode == -signal.SIGKILL
+        writer.join()
+        n_killed += writer.exitcode == -signal.SIGKILL
         _assert_whole(store, refs[-5:])
-        refs.append(write_and_record(tmp_path, number))
-    assert n_killed >= N_KILLS_AT_RANDOM / 2
+        started = time.monotonic()
+        refs.append(write_and_record(tmp_path, number + 1_000_000 if number < 3 else number))
+        seconds.append(time.monotonic() - started)  # how long it takes undisturbed, at first
     _assert_whole(store, refs)
     _assert_garbage_goes(store, refs)
+    print(f"{n_killed} of {len(refs)} writers killed")
 
 
 @pytest.mark.parametrize("before", ["nothing", "a whole one", "a damaged one"])
@@ -93,8 +95,9 @@ def test_a_writer_killed_at_every_operation_leaves_no_half_artifact(
                 (store.path(ref) / "weights-3.bin").write_bytes(b"x")
 
     store, refs = ArtifactStore(tmp_path), []
-    prepare(0)
-    n_operations = count_operations(tmp_path, 0)
+    write_and_record(tmp_path, 1000)  # makes the folders
+    prepare(1001)
+    n_operations = count_operations(tmp_path, 1001)
     n_kills = min(n_operations, -(-N_KILLS_CHOSEN // 3))
     for number, operation in enumerate(range(0, n_operations, n_operations // n_kills)):
         prepare(number)
