@@ -114,7 +114,7 @@ def erase_annotator(console: Console, config: ExperimentConfig, said: str) -> bo
     for path in copies:
         say(f"removed {path}")
     say(f"removed {len(plan.refs)} artifacts and {runs.n_runs} runs in MLflow")
-    for step in plan.remade:
+    for step in sorted(plan.remade):
         say(f"to be remade: {step}")
     say(f"the list: {report}")
     if runs.left_to_gc:

@@ -18,12 +18,14 @@ class NamingRule(Section):
         annotator_ids: whether ids become pseudonyms or are kept.
         key_id: names the key of the pseudonyms without giving it away.
         erased: pseudonyms of erased people, sorted.
+        known: pseudonyms of the people whom a later file may name beside those who speak in it.
     """
 
     corpus: Slug
     annotator_ids: Literal["pseudonymise", "keep"]
     key_id: str
     erased: tuple[str, ...] = ()
+    known: tuple[str, ...] = ()
 
 
 class Erasure(Section):

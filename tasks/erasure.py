@@ -33,6 +33,7 @@ from tasks.storage.manifests import hash_file
 
 _SAYING = ("annotations", "batch")
 """Kinds of artifacts that people's words enter by."""
+_FOUND = ("others", "refs", "keys", "remade")
 _NOT_COPIES = ("artifacts", "lineage", "mlflow", "prefect", "keys", "erasures", "corpora", "locks", "inbox")
 
 
@@ -44,6 +45,7 @@ class Erasure:
         corpus: name of the corpus.
         pseudonym: of the person.
         names: what the person is called in stored annotations.
+        others: what other people are called there.
         refs: artifacts that descend from the person's words, as text.
         keys: cache keys of the computations that wrote or read any of them.
         remade: those computations in words; what the next run makes without the person.
@@ -52,9 +54,10 @@ class Erasure:
     corpus: str
     pseudonym: str
     names: frozenset[str]
+    others: set[str] = field(default_factory=set)
     refs: set[str] = field(default_factory=set)
     keys: set[str] = field(default_factory=set)
-    remade: list[str] = field(default_factory=list)
+    remade: set[str] = field(default_factory=set)
 
 
 def plan_erasure(corpus: CorpusConfig, said: str) -> Erasure:
@@ -76,10 +79,12 @@ def plan_erasure(corpus: CorpusConfig, said: str) -> Erasure:
     records = store.computations.read_all(strict=True)
     record_erasure(corpus.name, pseudonym)
     _resume(plan)
-    plan.refs |= {str(ref) for ref in _find_saying(store, corpus, plan.names)}
+    for ref, annotators in _find_saying(store, corpus, plan.names):
+        plan.refs.add(str(ref))
+        plan.others |= annotators - plan.names
     _follow(store, plan, records)
-    content = {"refs": sorted(plan.refs), "keys": sorted(plan.keys), "remade": plan.remade}
-    write_file_atomically(_pending(plan), json.dumps(content, indent=1).encode("utf-8"))
+    found = {name: sorted(getattr(plan, name)) for name in _FOUND}
+    write_file_atomically(_pending(plan), json.dumps(found, indent=1).encode("utf-8"))
     return plan
 
 
@@ -101,7 +106,11 @@ def erase_artifacts(plan: Erasure) -> list[Path]:
 def finish_erasure(plan: Erasure) -> Path:
     """Write down what is to be remade, and return where; only now is the erasure complete."""
     report = capo_home() / "reports" / f"erased-{plan.corpus}-{plan.pseudonym}.txt"
-    lines = [f"Erased from {plan.corpus}: {plan.pseudonym}.", "To be remade, by the next capo run:", *plan.remade]
+    lines = [
+        f"Erased from {plan.corpus}: {plan.pseudonym}.",
+        "To be remade, by the next capo run:",
+        *sorted(plan.remade),
+    ]
     write_file_atomically(report, ("\n".join(lines) + "\n").encode("utf-8"))
     _pending(plan).unlink(missing_ok=True)
     return report
@@ -115,13 +124,14 @@ def _resume(plan: Erasure) -> None:
     """Take over what an erasure of the same person that was cut short had found."""
     if _pending(plan).is_file():
         content = json.loads(_pending(plan).read_bytes())
-        plan.refs |= set(content["refs"])
-        plan.keys |= set(content["keys"])
-        plan.remade += content["remade"]
+        for name in _FOUND:
+            setattr(plan, name, set(content[name]))
 
 
-def _find_saying(store: ArtifactStore, corpus: CorpusConfig, names: frozenset[str]) -> Iterator[ArtifactRef]:
-    """Yield the artifacts that a person's words entered a corpus by.
+def _find_saying(
+    store: ArtifactStore, corpus: CorpusConfig, names: frozenset[str]
+) -> Iterator[tuple[ArtifactRef, set[str]]]:
+    """Yield the artifacts that a person's words entered a corpus by, and who else is in them.
 
     A pseudonym is of one corpus. The same id may be in several, where ids are kept: then an artifact counts if it was
     read under the corpus's own files' names.
@@ -136,8 +146,9 @@ def _find_saying(store: ArtifactStore, corpus: CorpusConfig, names: frozenset[st
         if metadata.get("named_by") is None and not files & own:
             continue
         tables = ["data.parquet", "quarantine.parquet", *(["withdrawals.parquet"] if kind == "batch" else [])]
-        if any(names & set(store.read_table(ref, table)["annotator_id"]) for table in tables):
-            yield ref
+        annotators = {who for table in tables for who in store.read_table(ref, table)["annotator_id"].drop_nulls()}
+        if names & annotators:
+            yield ref, annotators
 
 
 def _follow(store: ArtifactStore, plan: Erasure, records: Mapping[str, dict[str, Any]]) -> None:
@@ -153,7 +164,7 @@ def _follow(store: ArtifactStore, plan: Erasure, records: Mapping[str, dict[str,
         for key, record in records.items():
             made = {*record["writes"], *record["returns"]} - spared
             if not plan.refs.isdisjoint(record["reads"]):
-                spared |= {ref for ref in made - plan.refs if _is_spared(store, ref, plan.names)}
+                spared |= {ref for ref in made - plan.refs if _is_spared(store, ref, plan.others)}
                 made -= spared
                 grows |= not made <= plan.refs or key not in plan.keys
                 plan.refs |= made
@@ -162,15 +173,16 @@ def _follow(store: ArtifactStore, plan: Erasure, records: Mapping[str, dict[str,
                 grows |= key not in plan.keys
                 plan.keys.add(key)
     steps = {describe_step(records[key]["step"], records[key]["config"]) for key in plan.keys if key in records}
-    plan.remade = sorted({*plan.remade, *steps})
+    plan.remade |= steps
 
 
-def _is_spared(store: ArtifactStore, text: str, names: frozenset[str]) -> bool:
+def _is_spared(store: ArtifactStore, text: str, others: set[str]) -> bool:
+    """Return whether an artifact holds demonstrations of people who are known to be others, under their own names."""
     ref = ArtifactRef.parse(text)
     if ref.kind != "demonstrations":
         return False
     try:
-        return names.isdisjoint(store.read_table(ref)["annotator_id"])
+        return others.issuperset(store.read_table(ref)["annotator_id"])
     except DamagedArtifactError:
         return False
 

@@ -59,7 +59,8 @@ def open_naming(rule: NamingRule | None) -> Naming | None:
             f"the key of annotators' pseudonyms here is {secret_id(key)}, this run's is {rule.key_id}; machines that "
             "work on one corpus need the same keys/annotators.key (or CAPO_ANNOTATORS_KEY)"
         )
-    return Naming(rule.corpus, key, rule.annotator_ids == "keep", frozenset(rule.erased))
+    keeps_ids = rule.annotator_ids == "keep"
+    return Naming(rule.corpus, key, keeps_ids, frozenset(rule.erased), frozenset(rule.known))
 
 
 def read_erasures(corpus: str) -> list[Erasure]:

@@ -33,6 +33,9 @@ _BY_ANNOTATOR = ("annotations",)
 _MIN_LETTERS, _MIN_DIGITS = 3, 5
 """An id of fewer characters may stand for anything, e.g. `7` or `A`."""
 _ERASED = "[erased]"
+_MAX_WORDS = 4
+_WORD = re.compile(r"[^\s,;:|/()\"'<>\[\]]*[^\s,;:|/()\"'<>\[\].!?]")
+"""What stands between white space or marks, without a full stop at its end."""
 _GONE = object()
 
 
@@ -45,12 +48,14 @@ class Naming:
         key: of the pseudonyms.
         keeps_ids: whether ids stay as they are, because they are pseudonyms already.
         erased: pseudonyms of the people whose rows are dropped.
+        known: pseudonyms of people of the corpus who may be named in rows of others.
     """
 
     corpus: str
     key: bytes
     keeps_ids: bool = False
     erased: frozenset[str] = frozenset()
+    known: frozenset[str] = frozenset()
 
     def pseudonym(self, annotator: str) -> str:
         """Return an annotator's pseudonym; an id of that form is one already, as in tables that capo has written."""
@@ -118,6 +123,10 @@ def _name_of(annotator: object) -> str | None:
     return text.strip() or None if text else None
 
 
+def _is_unmistakable(name: str) -> bool:
+    return len(name) >= (_MIN_DIGITS if name.isdigit() else _MIN_LETTERS)
+
+
 class _Rewriter:
     """Replaces ids within rows."""
 
@@ -134,7 +143,7 @@ class _Rewriter:
         self._words = {
             name.casefold(): _ERASED if naming.is_erased(name) else names[name]
             for name in sought
-            if len(name) >= (_MIN_DIGITS if name.isdigit() else _MIN_LETTERS)
+            if _is_unmistakable(name)
         }
         longest_first = sorted(map(re.escape, self._words), key=len, reverse=True)
         pattern = rf"(?<![^\W_])(?:{'|'.join(longest_first)})(?![^\W_])"
@@ -186,8 +195,9 @@ class _Rewriter:
             return self._rewrite_names(value, several=key in _SEVERAL_ANNOTATORS)
         if isinstance(value, str):
             return self._replace(value)
-        if isinstance(value, int) and not isinstance(value, bool) and str(value) in self._words:
-            return self._words[str(value)]
+        if isinstance(value, int) and not isinstance(value, bool):
+            text = str(value)
+            return value if (found := self._replace(text)) == text else found
         return value
 
     def _rewrite_mapping(self, value: Mapping[Any, Any], key: str | None) -> Any:
@@ -223,8 +233,30 @@ class _Rewriter:
 
     def _replace(self, text: str) -> str:
         """Return a text with every unmistakable id in it replaced."""
-        if self._pattern is None:
-            return text
         if text not in self._replaced:
-            self._replaced[text] = self._pattern.sub(lambda match: self._words[match.group().casefold()], text)
+            found = text
+            if self._pattern is not None:
+                found = self._pattern.sub(lambda match: self._words[match.group().casefold()], text)
+            self._replaced[text] = self._replace_absent(found)
         return self._replaced[text]
+
+    def _replace_absent(self, text: str) -> str:
+        """Return a text without ids of people who do not speak in these rows; they are found by their pseudonyms.
+
+        Nobody's id is kept to be looked for, so every run of up to `_MAX_WORDS` words is named and looked up.
+        """
+        sought = self._naming.erased if self._naming.keeps_ids else self._naming.erased | self._naming.known
+        if not sought:
+            return text
+        words, parts, place = list(_WORD.finditer(text)), [], 0
+        number = 0
+        while number < len(words):
+            for last in range(min(number + _MAX_WORDS, len(words)), number, -1):
+                start, end = words[number].start(), words[last - 1].end()
+                pseudonym = self._naming.pseudonym(text[start:end])
+                if pseudonym in sought and _is_unmistakable(text[start:end]):
+                    parts += [text[place:start], _ERASED if pseudonym in self._naming.erased else pseudonym]
+                    place, number = end, last - 1
+                    break
+            number += 1
+        return "".join([*parts, text[place:]])

@@ -50,6 +50,9 @@ def ingest(line: Line, batch_path: str | None = None) -> None:
     if batch_path is not None:
         source = find_new_source(line.config.corpus, batch_path)
         if source is not None:
+            if naming is not None:
+                known = line.metadata_of(line.artifacts["corpus"])["annotators"]
+                naming = naming.model_copy(update={"known": tuple(known)})
             batch = read_batch_file.submit(source, annotators_source, corpus.format, line.config.task, naming)
             _take_in(line, line.keep("batch", batch))
             append_batch(corpus.name, line.artifacts["batch"], source, version=len(line.versions))

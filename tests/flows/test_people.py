@@ -79,7 +79,7 @@ def references(config: ExperimentConfig, prefect_server: None, house: Path) -> d
         batch[2]["withdrawn"] = "yes"
         stages.ingest(config, str(write_rows(house / "raw" / "monday.csv", batch)))
         released = stages.release_dataset(config)
-        APILogHandler.flush()
+        APILogHandler().flush()
     logging.getLogger().removeHandler(handler)
     logging.getLogger("prefect").removeHandler(handler)
     out = house / "out"

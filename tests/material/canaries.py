@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 
 COLUMNS = ("item_id", "text_a", "text_b", "annotator_id", "label", "explanation", "reviewed_by", "city", "consent")
-N_PROLIFIC, N_ITEMS = 2, 12
+N_PROLIFIC, N_ITEMS, N_MODELLED = 2, 12, 8
 """Annotators of the first items, all of them; the others have one of these each, and one that nobody else has."""
 LABELS = ("entailment", "neutral", "contradiction")
 SUBJECTS = ("river", "kitchen", "horse", "mayor", "bread", "violin", "harbour", "letter", "garden", "train")
@@ -30,8 +30,8 @@ def spoken(number: int, item: int) -> str:
     return f"{how} the {SUBJECTS[item % 10]} of item {item} is meant, plumage{number:02d}q"
 
 
-def row(number: int, item: int, consent: str = "") -> dict[str, str]:
-    """Return one annotation as a row of the raw file."""
+def row(number: int, item: int) -> dict[str, str]:
+    """Return one annotation as a row of the raw file; most people consent to analysis and release alone."""
     return {
         "item_id": f"i{item}",
         "text_a": f"The {SUBJECTS[item % 10]} number {item} was sold to a stranger.",
@@ -41,7 +41,7 @@ def row(number: int, item: int, consent: str = "") -> dict[str, str]:
         "explanation": spoken(number, item),
         "reviewed_by": CANARIES[(number + 1) % 50],
         "city": "Ulm" if number % 2 else "Bern",
-        "consent": consent,
+        "consent": "" if number < N_MODELLED else "analysis, release",
     }
 
 

@@ -30,10 +30,10 @@ CORPUS_CONFIG = CorpusConfig(name="c", format="table", paths=("c.csv",), annotat
 
 
 def _annotations(store: ArtifactStore, who: str, file: str, named_by: str | None = None) -> ArtifactRef:
-    row = dict.fromkeys(ANNOTATIONS, "x") | {"annotator_id": who, "source_line": 1}
+    rows = [dict.fromkeys(ANNOTATIONS, "x") | {"annotator_id": name, "source_line": 1} for name in (who, "bob")]
     return store.write(
         "annotations",
-        {"data.parquet": pl.DataFrame([row], schema=ANNOTATIONS), "quarantine.parquet": empty(QUARANTINE)},
+        {"data.parquet": pl.DataFrame(rows, schema=ANNOTATIONS), "quarantine.parquet": empty(QUARANTINE)},
         metadata={"sources": [{"name": file, "sha256": "0" * 64}], "counts": {}, "named_by": named_by},
     )
 
@@ -68,10 +68,13 @@ def store(home: Path) -> ArtifactStore:
 def test_descendants_go_and_what_is_made_of_others_alone_stays(store: ArtifactStore) -> None:
     annotations, elsewhere = _annotations(store, "ann", "c.csv"), _annotations(store, "ann", "other.csv")
     corpus, own, others = _corpus(store, "ann and bob"), _demonstrations(store, "ann"), _demonstrations(store, "bob")
+    released = _demonstrations(store, "a name of a release")  # which may be the person's
     adapter_of_ann, adapter_of_bob, both = (_corpus(store, text) for text in ("adapter 1", "adapter 2", "capo of bob"))
     for key, reads, made in (
         ("ingest", [], annotations), ("split", [annotations], corpus), ("own", [corpus], own),
-        ("others", [corpus], others), ("sft-ann", [own], adapter_of_ann), ("sft-bob", [others], adapter_of_bob),
+        ("others", [corpus], others),
+        ("released", [corpus], released),
+        ("sft-ann", [own], adapter_of_ann), ("sft-bob", [others], adapter_of_bob),
         ("capo-bob", [corpus, adapter_of_bob], both), ("ingest-other", [], elsewhere),
     ):  # fmt: skip
         _record(store, key, reads, [made])
@@ -81,8 +84,8 @@ def test_descendants_go_and_what_is_made_of_others_alone_stays(store: ArtifactSt
     (store.home / "scratch" / "half").mkdir(parents=True)
 
     plan = plan_erasure(CORPUS_CONFIG, "ann")
-    assert plan.refs == {str(ref) for ref in (annotations, corpus, own, adapter_of_ann, both)}
-    assert plan.keys == {"ingest", "split", "own", "others", "sft-ann", "capo-bob"}
+    assert plan.refs == {str(ref) for ref in (annotations, corpus, own, released, adapter_of_ann, both)}
+    assert plan.keys == {"ingest", "split", "own", "others", "released", "sft-ann", "capo-bob"}
     assert erase_artifacts(plan) == [report]
     listed = finish_erasure(plan).read_text(encoding="utf-8").splitlines()
     assert listed[2:] == sorted(plan.keys)

@@ -180,6 +180,19 @@ def test_withdrawals_find_people_by_id_or_pseudonym(tmp_path: Path) -> None:
     assert (left.counts["rows_in"], left.counts["rows_erased"], left.counts["withdrawals"]) == (2, 1, 1)
 
 
+@pytest.mark.parametrize("note", ["Alice Weiss", "see Alice Weiss.", "Bob; Alice Weiss, (Carol)", "by:Alice Weiss"])
+def test_people_who_do_not_speak_in_a_file_are_found_by_their_pseudonyms(tmp_path: Path, note: str) -> None:
+    path = table(tmp_path / "t.csv", f'1,Rain.,Wet.,Bob,neutral,a,"{note}"', more=",note")
+    known = Naming("c", KEY, known=frozenset({pseudonym("Alice Weiss"), pseudonym("Carol")}))
+    kept = everything(read_corpus([path], "table", NLI, naming=known))
+    assert not any(name in kept for name in ("Alice", "Weiss", "Carol", "Bob"))
+    assert pseudonym("Alice Weiss") in kept
+    erased = everything(read_corpus([path], "table", NLI, naming=erasing("Alice Weiss", keeps_ids=True)))
+    assert "Weiss" not in erased
+    assert "[erased]" in erased
+    assert "Bob" in erased
+
+
 def test_a_corpus_of_erased_people_alone_has_no_usable_row(tmp_path: Path) -> None:
     path = table(tmp_path / "t.csv", "1,Rain.,Wet.,Alice,neutral,a")
     with pytest.raises(CorpusError):
