@@ -13,13 +13,18 @@ def write_file_atomically(path: Path, content: bytes) -> None:
     sync(path.parent)
 
 
-def create_file_atomically(path: Path, content: bytes) -> None:
+def create_file_atomically(path: Path, content: bytes, *, mode: int = 0o666) -> None:
     """Write `content` under `path`, of several that try at once one only.
+
+    Args:
+        path: the file.
+        content: all of it.
+        mode: permissions, less the process's umask; the file never has more.
 
     Raises:
         FileExistsError: if there is such a file.
     """
-    temporary = _write_aside(path, content)
+    temporary = _write_aside(path, content, mode)
     try:
         # Unlike a rename, a link refuses a name that is taken.
         os.link(temporary, path)
@@ -28,10 +33,11 @@ def create_file_atomically(path: Path, content: bytes) -> None:
     sync(path.parent)
 
 
-def _write_aside(path: Path, content: bytes) -> Path:
+def _write_aside(path: Path, content: bytes, mode: int = 0o666) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    temporary.write_bytes(content)
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as handle:
+        handle.write(content)
     sync(temporary)
     return temporary
 

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import polars as pl
 
-from capo_core.errors import CorpusError
+from capo_core.consent import Consent, find_objections
 from capo_core.evaluation.retention import NEUTRAL_PERPLEXITY
 from capo_core.evaluation.run_comparison import RunComparison, compare_runs
 from capo_core.report.formats import format_estimate, format_value
 from schemas.config import EvaluationConfig, TaskSpec
 from schemas.frames import PROMOTION
 from schemas.promotion import PromotionConfig
-
-SCOPES = ("analysis", "modelling", "release")
-"""What a person may consent to; a registered adapter is modelling."""
 
 _DECISIONS = ("sampled", "constrained", "greedy")
 _LABEL_DECISIONS = ("constrained", "greedy", "sampled")
@@ -57,10 +53,12 @@ def decide_promotion(
     metrics: pl.DataFrame,
     comparisons: pl.DataFrame | None,
     retention: pl.DataFrame,
-    consent: Mapping[str, frozenset[str] | None],
+    consent: Consent,
     person: str,
     n_annotators: int,
     config: PromotionConfig,
+    *,
+    require_consent: bool = False,
 ) -> pl.DataFrame:
     """Return each criterion with its figure and whether it holds; the challenger is promoted if all hold.
 
@@ -77,6 +75,7 @@ def decide_promotion(
         person: annotator_id of the challenger's rows of `metrics`.
         n_annotators: candidates of an attribution.
         config: the bars.
+        require_consent: whether people who state no scope stand in the way too.
 
     Returns:
         PROMOTION.
@@ -86,7 +85,7 @@ def decide_promotion(
         _judge_labels(comparisons, config),
         _judge_retention(retention, config),
         _judge_copying(metrics, person, config),
-        _judge_consent(consent, config),
+        _judge_consent(consent, require_consent),
     ]
     return pl.DataFrame(rows, schema=PROMOTION)
 
@@ -94,36 +93,6 @@ def decide_promotion(
 def refuse_incomparable(reason: str) -> pl.DataFrame:
     """Return PROMOTION of a challenger that cannot be held against the champion."""
     return pl.DataFrame([_row("imitation", {}, False, reason)], schema=PROMOTION)
-
-
-def read_consent(corpus: pl.DataFrame, annotators: Iterable[str]) -> dict[str, frozenset[str] | None]:
-    """Return the scopes that each annotator consents to, from `consent` in the annotations' or annotator's metadata.
-
-    A person who states several things in several rows consents to what all of them name.
-
-    Raises:
-        CorpusError: if a scope is none of `SCOPES`; names the annotator and the value.
-    """
-    found: dict[str, frozenset[str] | None] = {}
-    for annotator in annotators:
-        stated = corpus.filter(annotator_id=annotator)["metadata"].unique().to_list()
-        scopes = [scope for text in stated if (scope := _read_scopes(json.loads(text), annotator)) is not None]
-        found[annotator] = frozenset.intersection(*scopes) if scopes else None
-    return found
-
-
-def _read_scopes(metadata: Mapping[str, Any], annotator: str) -> frozenset[str] | None:
-    about = metadata.get("annotator")
-    stated = metadata.get("consent", about.get("consent") if isinstance(about, Mapping) else None)
-    if stated is None or not str(stated).strip():
-        return None
-    parts = stated if isinstance(stated, list) else str(stated).replace(";", ",").replace(" ", ",").split(",")
-    scopes = {str(part).strip().casefold() for part in parts if str(part).strip()} - {"none"}
-    if unknown := sorted(scopes - set(SCOPES)):
-        raise CorpusError(
-            f"annotator {annotator}: consent {unknown[0]!r} is none of {', '.join(SCOPES)}, none; correct the data"
-        )
-    return frozenset(scopes)
 
 
 def _judge_imitation(
@@ -187,15 +156,12 @@ def _judge_copying(metrics: pl.DataFrame, person: str, config: PromotionConfig) 
     )  # fmt: skip
 
 
-def _judge_consent(consent: Mapping[str, frozenset[str] | None], config: PromotionConfig) -> dict[str, Any]:
-    refusing = [name for name, scopes in consent.items() if scopes is not None and "modelling" not in scopes]
+def _judge_consent(consent: Consent, require_consent: bool) -> dict[str, Any]:
+    objections = find_objections(consent, "modelling", require_consent=require_consent)
+    told = "; ".join(f"{who}: {why}" for who, why in objections.items())
     silent = [name for name, scopes in consent.items() if scopes is None]
-    if refusing:
-        return _row("consent", {}, False, f"{', '.join(refusing)}: modelling is not consented to")
-    if silent:
-        asked = "and must be (promotion.require_consent)" if config.require_consent else "and need not be"
-        return _row("consent", {}, not config.require_consent, f"{', '.join(silent)}: no scope is stated, {asked}")
-    return _row("consent", {}, True, "modelling is consented to")
+    agreed = f"{', '.join(silent)}: no scope is stated, and need not be" if silent else "modelling is consented to"
+    return _row("consent", {}, not objections, told or agreed)
 
 
 def _find(

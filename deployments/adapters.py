@@ -7,18 +7,20 @@ from pathlib import Path
 import polars as pl
 from rich.console import Console
 
+from capo_core.consent import find_objections, read_consent
 from capo_core.errors import DamagedArtifactError, ReleaseError
+from capo_core.pseudonyms import name_pseudonyms
 from capo_core.release.adapter import publish_recipe, write_adapter
 from capo_core.release.adapter_card import ALL, AdapterFacts, render_adapter_card
 from capo_core.release.base_model import name_base
 from capo_core.release.card import CARD_FILE
 from capo_core.release.folder import new_folder, require_new
-from capo_core.release.pseudonyms import name_pseudonyms
 from capo_core.release.vllm_rules import examine_adapter
 from schemas.artifacts import ArtifactRef
 from schemas.config import ExperimentConfig
 from schemas.registry import AnsweringRecipe
 from schemas.release import ReleaseConfig, is_stated
+from tasks.corpus_history import read_history
 from tasks.registry import Version, fetch_version
 from tasks.sources import release_secret
 from tasks.storage.artifact_store import ArtifactStore
@@ -38,13 +40,16 @@ def export_adapter(
 
     Raises:
         ReleaseError: if the folder is there, nobody else could find the base model, the configuration is of another
-            corpus, or ids would be published without a reason.
+            corpus, ids would be published without a reason, or somebody whose words it learned from does not consent.
     """
     require_new(out)
     recipe = fetch_version(version)
     if config is not None and config.corpus.name != recipe.corpus:
         raise ReleaseError(f"{version.name} is of corpus {recipe.corpus}, the configuration of {config.corpus.name}")
     _require_publishable_ids(version.name, recipe, forced)
+    require_consent_to_release(
+        version.name, recipe, require_consent=config is not None and config.corpus.require_consent
+    )
     base = name_base(recipe.model.id, recipe.fingerprint, base_model)
     pseudonyms = name_pseudonyms(recipe.annotators, recipe.corpus, release_secret())
     published = publish_recipe(recipe, base, pseudonyms)
@@ -66,6 +71,33 @@ def export_adapter(
         write_adapter(adapter_dir, published, base, folder)
         (folder / CARD_FILE).write_text(render_adapter_card(facts, recipe.model.id), encoding="utf-8")
     return facts
+
+
+def require_consent_to_release(name: str, recipe: AnsweringRecipe, *, require_consent: bool) -> None:
+    """Raise ReleaseError if an adapter learned from the words of somebody who does not consent to a release.
+
+    Whom CAPO prefers a person over is learned from too. What batches state since counts; no reason overrules it.
+    """
+    store = ArtifactStore()
+    try:
+        corpus = store.read_table(recipe.corpus_version)
+    except DamagedArtifactError as error:
+        raise ReleaseError(
+            f"{name}: what its people consent to cannot be looked up, because its corpus is not on this machine "
+            f"({error}); export it where it was trained, or share artifacts (CAPO_ARTIFACTS)"
+        ) from error
+    learned = set(recipe.annotators) if recipe.method == "sft" else set(corpus["annotator_id"])
+    stated = [corpus.select("annotator_id", "metadata")]
+    for taken in read_history(recipe.corpus).batches:
+        stated.append(store.read_table(taken.batch).select("annotator_id", "metadata"))
+    consent = read_consent(pl.concat(stated), sorted(learned))
+    objections = find_objections(consent, "release", require_consent=require_consent)
+    if objections:
+        told = "; ".join(f"{who}: {why}" for who, why in objections.items())
+        raise ReleaseError(
+            f"{name}: it learned from the words of people who do not consent to a release ({told}). Train one without "
+            "them, or ask them"
+        )
 
 
 def _require_publishable_ids(name: str, recipe: AnsweringRecipe, forced: str | None) -> None:

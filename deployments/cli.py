@@ -142,6 +142,7 @@ def suggest(
     from schemas.artifacts import ArtifactRef
 
     found = suggest_items(experiment, ArtifactRef.parse(references["corpus"]), annotator, n, items, out)
+    # Whoever typed a raw id sees it again; in what was written stands the pseudonym.
     _out.print(f"{found.height} items for {annotator}: {out}", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -180,6 +181,58 @@ def export_dataset(
     require_releasable(load_config(config, overrides or ()), target, force)
     loaded, references = _run_flow("release-dataset", config, overrides, home, data_dir)
     print_dataset(_out, write_dataset(loaded, references, target, force), target)
+
+
+@app.command("privacy-check")
+def privacy_check(
+    config: ConfigPath,
+    force: Annotated[str | None, _FORCE] = None,
+    overrides: Overrides = None,
+    home: Home = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Say what export-dataset would tell of its annotators: k of their metadata, and how well style gives them away."""
+    from deployments.datasets import print_privacy, require_privacy
+
+    loaded, references = _run_flow("release-dataset", config, overrides, home, data_dir)
+    print_privacy(_out, loaded, references)
+    require_privacy(loaded, references, force)
+
+
+@app.command()
+def annotators(
+    config: ConfigPath,
+    file: Annotated[
+        list[Path] | None,
+        typer.Option(help="Look into this file too, e.g. a batch that was taken in. May be repeated."),
+    ] = None,
+    overrides: Overrides = None,
+    home: Home = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Say who is who: pseudonyms beside the ids in the raw files, read again with this machine's key. Only printed."""
+    experiment, references = _run_flow("ingest", config, overrides, home, data_dir)
+    from deployments.people import print_annotators
+    from schemas.artifacts import ArtifactRef
+
+    print_annotators(_out, experiment, ArtifactRef.parse(references["corpus"]), file or ())
+
+
+@app.command()
+def erase(
+    config: ConfigPath,
+    annotator: Annotated[str, typer.Option(help="Whom: the pseudonym, or the id in the raw files.")],
+    overrides: Overrides = None,
+    home: Home = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Remove a person from artifacts, adapters, registry, MLflow, reports and the corpus; the next run remakes them."""
+    experiment = load_config(config, overrides or ())
+    prepare_environment(home, data_dir)
+    from deployments.people import erase_annotator
+
+    if not erase_annotator(_out, experiment, annotator):
+        _err.print("nothing of the person was found; the list of erased people has them all the same", markup=False)
 
 
 @app.command()
@@ -298,9 +351,9 @@ _REASON = typer.Option(help="Why; kept with the version.")
 def list_models(name: Annotated[str | None, typer.Argument(help=_NAME_HELP)] = None, home: Home = None) -> None:
     """List the registered adapters and their versions."""
     prepare_environment(home)
-    from deployments.models import print_versions
+    from deployments.models import print_versions, resolve_name
 
-    print_versions(_out, name)
+    print_versions(_out, None if name is None else resolve_name(name))
 
 
 @models_app.command("promote")
@@ -313,8 +366,10 @@ def promote_model(
 ) -> None:
     """Make a version the champion: the one that answers by default."""
     prepare_environment(home)
+    from deployments.models import resolve_name
     from tasks.registry import promote
 
+    name = resolve_name(name)
     champion, before = promote(name, version, reason, against_gate=force)
     instead = f", in place of version {before.number}" if before is not None else ""
     _out.print(f"{name}: version {champion.number} is champion{instead}", markup=False, highlight=False)
@@ -326,8 +381,10 @@ def roll_back_model(
 ) -> None:
     """Make the champion before the present one champion again."""
     prepare_environment(home)
+    from deployments.models import resolve_name
     from tasks.registry import roll_back
 
+    name = resolve_name(name)
     champion, before = roll_back(name, reason)
     _out.print(
         f"{name}: version {champion.number} is champion again, in place of version {before.number}",
@@ -351,10 +408,11 @@ def export_model(
     experiment = load_config(config) if config else None
     prepare_environment(home)
     from deployments.adapters import export_adapter, print_adapter
+    from deployments.models import resolve_name
     from tasks.registry import find_version
 
-    target = out.expanduser().absolute()
-    print_adapter(_out, export_adapter(find_version(name, version), target, experiment, base_model, force), target)
+    target, found = out.expanduser().absolute(), find_version(resolve_name(name), version)
+    print_adapter(_out, export_adapter(found, target, experiment, base_model, force), target)
 
 
 @app.command()

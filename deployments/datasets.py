@@ -6,17 +6,22 @@ from pathlib import Path
 
 import polars as pl
 from rich.console import Console
+from rich.table import Table
 
+from capo_core.corpora.identities import NAMING_EXPLANATIONS
 from capo_core.errors import ReleaseError
+from capo_core.pseudonyms import name_pseudonyms
 from capo_core.release.card import CARD_FILE, licence_fields
 from capo_core.release.dataset import build_tables, list_files, write_tables
 from capo_core.release.dataset_card import DatasetFacts, render_dataset_card
 from capo_core.release.folder import new_folder, require_new
-from capo_core.release.risk import describe_risk
-from capo_core.release.traces import count_traces
+from capo_core.release.k_anonymity import PrivacyCheck, check_privacy, describe_k_anonymity, tabulate_annotators
+from capo_core.release.risk import GROUP_SIZES, describe_risk, tabulate_risk
+from capo_core.release.traces import NAMINGS, count_traces
 from schemas.artifacts import ArtifactRef
 from schemas.config import ExperimentConfig
 from schemas.release import is_stated
+from tasks.sources import release_secret
 from tasks.storage.artifact_store import ArtifactStore
 
 
@@ -45,29 +50,92 @@ def write_dataset(config: ExperimentConfig, references: dict[str, str], out: Pat
         config: of the experiment.
         references: what the flow returned.
         out: a new folder.
-        forced: why it is exported although no consent is stated; None where one is.
+        forced: why it is exported although something stands against it; None where nothing does.
+
+    Raises:
+        ReleaseError: as `require_privacy`.
     """
     store, kept = ArtifactStore(), {name: ArtifactRef.parse(text) for name, text in references.items()}
     pairs = [ref for name, ref in kept.items() if name.startswith("preferences/")]
     own = [ref for name, ref in kept.items() if name.startswith("demonstrations/")]
+    privacy = require_privacy(config, references, forced)
     corpus = store.read_table(kept["corpus"])
-    tables = build_tables(corpus, [store.read_table(ref) for ref in own], [store.read_table(ref) for ref in pairs])
+    tables = build_tables(
+        corpus, [store.read_table(ref) for ref in own], [store.read_table(ref) for ref in pairs],
+        _tabulate_published(config, store.read_table(kept["source_corpus"])),
+    )  # fmt: skip
+    counts = store.metadata(kept["annotations"])["counts"]
     known_by = store.metadata(kept["source_corpus"])["annotators"]
+    traces = count_traces(corpus["explanation"], known_by)
+    # Where ids became pseudonyms on being read, only then could they be looked for.
+    traces[NAMINGS] += counts.get(NAMING_EXPLANATIONS, 0) if NAMINGS in traces else 0
     facts = DatasetFacts(
         config=config,
         corpus=corpus,
         tables=tables,
-        counts=store.metadata(kept["annotations"])["counts"],
+        counts=counts,
         drops=pl.concat(store.read_table(ref, "drops.parquet") for ref in pairs),
         stability=store.read_table(kept["stability"]),
         stability_by_annotator=store.read_table(kept["stability"], "annotators.parquet"),
-        traces=count_traces(corpus["explanation"], known_by),
+        traces=traces,
+        privacy=privacy,
         forced=forced,
     )
     with new_folder(out) as folder:
         write_tables(tables, folder)
         (folder / CARD_FILE).write_text(render_dataset_card(facts), encoding="utf-8")
     return facts
+
+
+def require_privacy(config: ExperimentConfig, references: dict[str, str], forced: str | None) -> PrivacyCheck:
+    """Return what published metadata do to the annotators of the data set that the flow `release-dataset` made.
+
+    Raises:
+        ReleaseError: if they narrow somebody down too far.
+    """
+    source = ArtifactStore().read_table(ArtifactRef.parse(references["source_corpus"]))
+    check = check_privacy(source, config.release.annotator_columns)
+    obstacle = check.find_obstacle(config.release, forced)
+    if obstacle is not None:
+        raise ReleaseError(obstacle)
+    return check
+
+
+def _tabulate_published(config: ExperimentConfig, source: pl.DataFrame) -> pl.DataFrame | None:
+    """Return what is published of each annotator, under the names of the release; None where nothing is."""
+    columns = config.release.annotator_columns
+    if not columns:
+        return None
+    pseudonyms = name_pseudonyms(source["annotator_id"].unique(), config.corpus.name, release_secret())
+    known = tabulate_annotators(source, columns)
+    return known.with_columns(pl.col("annotator_id").replace_strict(pseudonyms)).sort("annotator_id")
+
+
+def print_privacy(console: Console, config: ExperimentConfig, references: dict[str, str]) -> None:
+    """Print what a release would tell of its annotators: k of every combination of metadata, and what style tells."""
+    store, kept = ArtifactStore(), {name: ArtifactRef.parse(text) for name, text in references.items()}
+    source = store.read_table(kept["source_corpus"])
+    check = check_privacy(source, config.release.annotator_columns)
+    for title, figures in (("Published", check.released), ("Known of annotators and withheld", check.withheld)):
+        if figures.is_empty():
+            continue
+        table = Table(title=title)
+        for name in ("Columns", "Combinations", "k", "Annotators below 5"):
+            table.add_column(name, justify="left" if name == "Columns" else "right")
+        for row in figures.select("columns", "n_combinations", "k", "n_below").iter_rows():
+            table.add_row(*map(str, row))
+        console.print(table)
+    console.print(describe_k_anonymity(check), markup=False)
+    stability = store.read_table(kept["stability"])
+    risk = Table(title="Told by how they explain, share of k explanations attributed rightly")
+    for name in ("Text", *(f"k = {size}" for size in GROUP_SIZES)):
+        risk.add_column(name)
+    for row in tabulate_risk(stability):
+        risk.add_row(*row)
+    console.print(risk)
+    by_annotator = store.read_table(kept["stability"], "annotators.parquet")
+    for paragraph in describe_risk(stability, by_annotator, check.n_annotators):
+        console.print(paragraph.replace("**", ""), markup=False)
 
 
 def print_dataset(console: Console, facts: DatasetFacts, out: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from urllib.parse import unquote
 
 import polars as pl
 from rich.console import Console
@@ -16,6 +17,7 @@ from capo_core.generation.predicting import predict
 from capo_core.models import resolve_model
 from capo_core.spreadsheet import neutralise_formulas
 from schemas.section import Decision
+from tasks.people import resolve_annotator
 from tasks.registry import Version, fetch_version, find_version, list_versions, model_name
 from tasks.storage.artifact_store import ArtifactStore
 from tasks.storage.home import model_cache
@@ -60,8 +62,10 @@ def find_answering(corpus: str, annotator: str | None, wanted: str) -> tuple[Ver
         RegistryError: if there is none.
     """
     names = {version.name for version in list_versions()}
-    own = None if annotator is None else model_name(corpus, annotator)
     shared = model_name(corpus, SHARED)
+    if annotator is not None:
+        annotator = _resolve_person(corpus, annotator, names, wanted)
+    own = None if annotator is None else model_name(corpus, annotator)
     if own in names:
         return find_version(own, wanted), [annotator or ""]
     if shared not in names:
@@ -69,6 +73,31 @@ def find_answering(corpus: str, annotator: str | None, wanted: str) -> tuple[Ver
         raise RegistryError(f"{own or shared}: no such registered model; there are {there}")
     version = find_version(shared, wanted)
     return version, [annotator] if annotator is not None else []
+
+
+def _resolve_person(corpus: str, said: str, names: set[str], wanted: str) -> str:
+    """Return the person whom somebody means, by the name in the registry or by the id that it was made from."""
+    known = _read_targets(corpus, names)
+    if said not in known and model_name(corpus, SHARED) in names:
+        known |= set(fetch_version(find_version(model_name(corpus, SHARED), wanted)).annotators)
+    return resolve_annotator(corpus, said, known)
+
+
+def resolve_name(said: str) -> str:
+    """Return the registered model that `<corpus>.<annotator>` means; the id may be that of the raw files."""
+    names = {version.name for version in list_versions()}
+    for corpus in sorted({name.rpartition(".")[0] for name in names}):
+        if said not in names and said.startswith(f"{corpus}."):
+            raw = unquote(said.removeprefix(f"{corpus}."))
+            found = model_name(corpus, resolve_annotator(corpus, raw, _read_targets(corpus, names)))
+            if found in names:
+                return found
+    return said
+
+
+def _read_targets(corpus: str, names: set[str]) -> set[str]:
+    """Return whose registered models there are of a corpus."""
+    return {unquote(name.removeprefix(f"{corpus}.")) for name in names if name.startswith(f"{corpus}.")}
 
 
 def answer(version: Version, annotators: Sequence[str], items: pl.DataFrame, decision: Decision) -> pl.DataFrame:

@@ -8,6 +8,7 @@ import polars as pl
 
 from capo_core.batches.suggestion import suggest_items
 from capo_core.batches.suggestion_export import write_suggestions
+from capo_core.corpora.identities import Naming
 from capo_core.corpora.tabular import read_items
 from capo_core.errors import CorpusError, InputFileError
 from capo_core.generation.predicting import predict
@@ -17,6 +18,7 @@ from schemas.artifacts import ArtifactRef
 from schemas.config import ExperimentConfig
 from schemas.frames import GENERATIONS
 from tasks.registry import CHAMPION, fetch_version, list_versions
+from tasks.sources import annotator_secret
 from tasks.storage.artifact_store import ArtifactStore
 from tasks.storage.home import model_cache
 
@@ -32,7 +34,7 @@ def suggest(
     Args:
         config: the experiment; its corpus and encoder.
         corpus: the corpus's newest version.
-        annotator: whom; may be new.
+        annotator: whom, by the name in the corpus or the id in the raw files; may be new.
         n: how many at most.
         items: table of new items with item_id, text_a and text_b; None for those of the corpus.
         folder: must not exist, or be empty.
@@ -44,6 +46,7 @@ def suggest(
     if folder.exists() and any(folder.iterdir()):
         raise InputFileError(f"{folder}: holds files already; name another folder with --out")
     annotations = ArtifactStore().read_table(corpus)
+    annotator = _name_annotator(config, annotator, set(annotations["annotator_id"]))
     own = annotations.filter(annotator_id=annotator)
     pool = annotations.filter(split="train") if items is None else read_items(items)
     pool = pool.select("item_id", "text_a", "text_b").unique("item_id", maintain_order=True)
@@ -57,6 +60,13 @@ def suggest(
     suggested = suggest_items(pool, annotator, _ask_champions(config.corpus.name, pool), own, encoder, n)
     write_suggestions(suggested, annotator, config.task, folder)
     return suggested
+
+
+def _name_annotator(config: ExperimentConfig, said: str, known: set[str]) -> str:
+    """Return what an annotator is called in a corpus; who is new gets the pseudonym that a batch would give."""
+    if config.corpus.annotator_ids == "keep":
+        return said
+    return said if said in known else Naming(config.corpus.name, annotator_secret()).pseudonym(said)
 
 
 def _ask_champions(corpus: str, pool: pl.DataFrame) -> pl.DataFrame:

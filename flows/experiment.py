@@ -144,7 +144,7 @@ def _log_cell(run: _ArmRun, seed: int) -> None:
     evaluation = run.line.artifacts["evaluation"]
     if len(config.seeds) > 1:
         evaluation = evaluate_methods.submit(
-            run.line.artifacts["corpus"], run.generations(seed), run.line.encoder(), config.task,
+            run.line.analysed, run.generations(seed), run.line.encoder(), config.task,
             narrow_to_cell(config.evaluation),
         ).result()  # fmt: skip
     params = {**run.arm.identity, "seed": seed, "methods": list(config.generation.methods)}
@@ -165,7 +165,7 @@ def _transfers(matrix: ExperimentMatrix, runs: Sequence[_ArmRun]) -> list[tuple[
 
 def _measure_transfer(line: Line, target: Line) -> ArtifactRef:
     """Let a line's adapters answer another corpus's held-out items, a shared one as each of its own annotators."""
-    config, corpus = line.config, target.artifacts["corpus"]
+    config, corpus = line.config, target.versions[-1]
     sampled = config.generation.model_copy(update={"decisions": ("sampled",)})
     futures = []
     for seed in config.seeds:
@@ -181,7 +181,7 @@ def _measure_transfer(line: Line, target: Line) -> ArtifactRef:
                     )  # fmt: skip
     generations = [future.result() for future in futures]
     return measure_adapter_transfer.submit(
-        line.artifacts["corpus"], corpus, generations, config.evaluation
+        line.analysed, corpus, generations, config.evaluation
     ).result()  # fmt: skip
 
 

@@ -31,8 +31,10 @@ class Line:
         stages: names of the stages that the run goes through.
         run_id: of its run in MLflow, once there is one.
         artifacts: by name, in the order they were kept.
-        annotators: everybody in the corpus.
-        versions: the corpus's versions, the newest last.
+        annotators: everybody of whom models may be made.
+        versions: the corpus's versions, the newest last; of each, whom models may be made of.
+        n_left_out: people left out for want of consent, by what they are left out of; nothing where nobody is.
+        refusing: who does not consent to modelling, and why.
         n_train: training annotations of each.
         trainable: annotators with annotations enough for an adapter.
     """
@@ -44,10 +46,17 @@ class Line:
     artifacts: dict[str, ArtifactRef] = field(default_factory=dict)
     annotators: list[str] = field(default_factory=list)
     versions: list[ArtifactRef] = field(default_factory=list)
+    n_left_out: dict[str, int] = field(default_factory=dict)
+    refusing: dict[str, str] = field(default_factory=dict)
     n_train: dict[str, int] = field(default_factory=dict)
     trainable: list[str] = field(default_factory=list)
     _described: dict[ArtifactRef, dict[str, Any]] = field(default_factory=dict)
     _models: dict[tuple[str, str | None], ModelRef] = field(default_factory=dict)
+
+    @property
+    def analysed(self) -> ArtifactRef:
+        """The newest version of the corpus, without those who do not consent to analysis."""
+        return self.artifacts.get("corpus/analysis", self.artifacts["corpus"])
 
     @property
     def is_shared(self) -> bool:

@@ -48,7 +48,8 @@ def plan_run(
         },
         "watch_drift": {"measure-drift": (int(corpus["version"] > 1), 3)},
         "measure_stability": {"analyze-stability": (1, 0.15 * n_train * n_annotators)},
-        "pseudonymise": {"pseudonymise": (1, 1)},
+        "select_released": {},
+        "pseudonymise": {"pseudonymise": (2, 1)},
         "pair": {"demonstrations": (len(trainable), 0.2), "preferences": (len(trainable), 0.2)},
         "train": {
             "train-sft": (trained["sft"], 6 + 0.15 * n_responses * config.sft.n_epochs),

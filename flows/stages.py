@@ -141,7 +141,10 @@ def report(config: ExperimentConfig) -> References:
 @_stage_flow("release-dataset")
 def release_dataset(config: ExperimentConfig) -> References:
     """Make what a published data set consists of: the corpus and its pairs under pseudonyms, and the measured risk."""
-    return _run(config, "release-dataset", corpus.ingest, corpus.measure_stability, corpus.pseudonymise, corpus.pair)
+    return _run(
+        config, "release-dataset",
+        corpus.ingest, corpus.select_released, corpus.measure_stability, corpus.pseudonymise, corpus.pair,
+    )  # fmt: skip
 
 
 @_stage_flow("register")

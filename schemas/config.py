@@ -109,6 +109,16 @@ class CorpusConfig(Section):
         ge=1,
         description="1: the files above alone; n: with the first n - 1 batches; null: with all batches taken in so far",
     )
+    annotator_ids: Literal["pseudonymise", "keep"] = Field(
+        default="pseudonymise",
+        description="pseudonymise: ids become keyed pseudonyms when files are read, before anything is stored; keep: "
+        "they are pseudonyms already",
+    )
+    require_consent: bool = Field(
+        default=False,
+        description="whether people who state no consent scope (analysis, modelling, release) are left out like those "
+        "who refuse",
+    )
 
 
 class BatchConfig(Section):

@@ -37,6 +37,3 @@ class PromotionConfig(Section):
         le=1,
         description="share of near-duplicates of training explanations beyond the person's own in held-out text",
     )
-    require_consent: bool = Field(
-        default=False, description="whether people who state no consent scope stand in the way like those who refuse"
-    )

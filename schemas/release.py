@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
@@ -28,6 +28,14 @@ class ReleaseConfig(Section):
         default=NOT_STATED, description="SPDX licence expression of what is exported, e.g. CC-BY-4.0"
     )
     contact: Statement = Field(default=NOT_STATED, description="whom to write to, withdrawal included")
+    audience: Literal["public", "restricted"] = Field(
+        default="public",
+        description="who gets what is exported: everybody, or those who signed for it; the public gets no metadata of "
+        "annotators that fewer than 11 share, unless forced",
+    )
+    annotator_columns: tuple[Annotated[str, StringConstraints(min_length=1)], ...] = Field(
+        default=(), description="metadata of annotators that a data set publishes, e.g. [age_group]; none by default"
+    )
     citation: Statement = Field(default=NOT_STATED, description="how to cite the data set, e.g. as BibTeX")
 
 

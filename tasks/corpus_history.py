@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from prefect.events import emit_event
 from pydantic import ValidationError
 
-from capo_core.durable_files import create_file_atomically
+from capo_core.durable_files import create_file_atomically, write_file_atomically
 from capo_core.errors import CorpusError
 from schemas.artifacts import ArtifactRef, SourceFile
 from schemas.batches import CorpusHistory, TakenBatch
@@ -88,6 +88,16 @@ def append_batch(corpus: str, batch: ArtifactRef, source: SourceFile, *, version
     is_next = version == read_history(corpus).version + 1
     if not (is_next and _create_entry(corpus, version, taken.model_dump_json(indent=1).encode("utf-8"))):
         raise CorpusError(f"corpus {corpus}: another batch was taken in meanwhile; take {source.name} in again")
+
+
+def replace_batch(corpus: str, version: int, taken: TakenBatch) -> None:
+    """Put a batch in place of the one that a version took in: the same without a person who is erased."""
+    content = taken.model_dump_json(indent=1).encode("utf-8")
+    url, name = artifacts_url(), f"{_FOLDER}/{corpus}/{_file(version)}"
+    if url is None:
+        write_file_atomically(capo_home() / name, content)
+    else:
+        reach(url).write(name, content)
 
 
 def announce_batch(config: ExperimentConfig, version: int, corpus: ArtifactRef) -> None:

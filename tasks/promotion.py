@@ -6,8 +6,9 @@ import polars as pl
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from capo_core.consent import read_consent
 from capo_core.evaluation.run_comparison import RunComparison
-from capo_core.promotion import compare_with_champion, decide_promotion, read_consent, refuse_incomparable
+from capo_core.promotion import compare_with_champion, decide_promotion, refuse_incomparable
 from schemas.artifacts import ArtifactRef
 from schemas.config import EvaluationConfig, TaskSpec
 from schemas.promotion import PromotionConfig
@@ -19,7 +20,7 @@ from tasks.train import SHARED
 EVERYBODY = "all"
 
 
-@step("decide-promotion", version=1)
+@step("decide-promotion", version=2)
 def decide(
     step: Step,
     corpus: ArtifactRef,
@@ -34,6 +35,7 @@ def decide(
     task: TaskSpec,
     config: EvaluationConfig,
     promotion: PromotionConfig,
+    require_consent: bool,
 ) -> ArtifactRef:
     """Return the decision on a challenger, criterion by criterion.
 
@@ -51,6 +53,7 @@ def decide(
         task: what is asked.
         config: how to measure.
         promotion: the bars.
+        require_consent: whether people who state no scope stand in the way too.
     """
     frame = step.read(corpus)
     person = EVERYBODY if target == SHARED else target
@@ -64,7 +67,7 @@ def decide(
         metrics, comparisons = found.first, found.comparisons
     table = decide_promotion(
         metrics, comparisons, step.read(retention), read_consent(frame, annotators), person,
-        frame["annotator_id"].n_unique(), promotion,
+        frame["annotator_id"].n_unique(), promotion, require_consent=require_consent,
     )  # fmt: skip
     for reason, holds in table.select("reason", "holds").iter_rows():
         step.logger.info("%s: %s: %s", target, "holds" if holds else "does not hold", reason)

@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import quote
 
 import polars as pl
-from prefect import task
+from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from pydantic import ValidationError
 
@@ -36,6 +36,7 @@ ADAPTER_FOLDER, RECIPE_FILE = "adapter", "recipe.json"
 _ADAPTER_TAG, _MODEL_TAG = "capo.adapter", "capo.logged_model"
 _GATE_TAG, _GATE_REASONS_TAG, _DECISION_TAG = "capo.gate", "capo.gate_reasons", "capo.gate_decision"
 _MAX_TAG_LENGTH = 5000  # MLflow keeps that many characters
+_RETIRED_TAG = "capo.retired_because"
 _PREVIOUS_TAG, _REASON_TAG = "capo.previous_champion", "capo.promoted_because"
 _DESCRIPTION_FILE = "README.md"
 
@@ -285,6 +286,31 @@ def roll_back(name: str, reason: str) -> tuple[Version, Version]:
         raise RegistryError(f"{name}: version {present.number} is the first champion; there is none to go back to")
     restored = _crown(find_version(name, previous), f"rollback of version {present.number}: {reason}")
     return restored, present
+
+
+@task(name="retire", task_run_name="retire {corpus}", cache_policy=NO_CACHE, persist_result=False)
+def retire_refusing(corpus: str, refusing: Mapping[str, str]) -> list[Version]:
+    """Take champion and challenger away from models of people who do not consent to modelling any more; return them.
+
+    Args:
+        corpus: its name.
+        refusing: why, by annotator.
+    """
+    retired = []
+    for version in list_versions() if refusing else []:
+        if not version.aliases or not version.name.startswith(f"{corpus}."):
+            continue
+        recipe = fetch_version(version)
+        people = [who for who in recipe.annotators if who in refusing]
+        if recipe.corpus == corpus and people:
+            client = tracking.tracking_client()
+            for alias in version.aliases:
+                client.delete_registered_model_alias(version.name, alias)
+            told = "; ".join(f"{who}: {refusing[who]}" for who in people)
+            client.set_model_version_tag(version.name, version.number, _RETIRED_TAG, told[:_MAX_TAG_LENGTH])
+            get_run_logger().warning("%s: version %s answers no more: %s", version.name, version.number, told)
+            retired.append(version)
+    return retired
 
 
 def _crown(version: Version, reason: str) -> Version:

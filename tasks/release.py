@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from capo_core.release.pseudonyms import name_pseudonyms, rename_annotators
+from capo_core.pseudonyms import name_pseudonyms
+from capo_core.release.renaming import rename_annotators
 from schemas.artifacts import ArtifactRef
 from tasks.sources import release_secret, secret_id
 from tasks.step import Step, step

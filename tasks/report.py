@@ -28,7 +28,7 @@ REPORT_FILE = "report.html"
 SUMMARY_FILE = "summary.md"
 
 
-@step("report", version=4)
+@step("report", version=5)
 def write_report(
     step: Step,
     config: ExperimentConfig,
@@ -46,15 +46,16 @@ def write_report(
     evaluation: ArtifactRef,
     verdicts: list[ArtifactRef],
     ratings: ArtifactRef | None,
+    n_left_out: dict[str, int],
 ) -> ArtifactRef:
-    """Return the page as an artifact."""
+    """Return the page as an artifact; `n_left_out` counts people for want of consent, by what they are left out of."""
     analyses, trained = [agreement, convergence, stability, style], [*preferences, *adapters, *retention]
     rated = [ratings] if ratings else []
     answered = [*value_profiles, *generations, evaluation, *verdicts, *rated]
     shown = [annotations, corpus, *analyses, *trained, *answered]
     data = ReportData(
         config=config,
-        annotations_counts=step.store.metadata(annotations)["counts"],
+        annotations_counts=step.store.metadata(annotations)["counts"] | n_left_out,
         quarantine=step.read(annotations, "quarantine.parquet"),
         corpus=step.read(corpus),
         **_read_analyses(step, agreement, convergence, stability),

@@ -5,18 +5,21 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from capo_core.errors import InputFileError, ModelError
+from capo_core.durable_files import create_file_atomically
+from capo_core.errors import ConfigError, InputFileError, ModelError
 from schemas.artifacts import ModelRef, SourceFile
 from tasks.storage.home import capo_home, data_dir, model_cache
 from tasks.storage.manifests import hash_file
 
 BUNDLED = "bundled:"
+_SECRET_BYTES = 32
 
 
 def find_source(path: str) -> SourceFile:
@@ -75,25 +78,44 @@ def find_model_here(model: ModelRef) -> ModelRef:
 
 def validation_secret() -> bytes:
     """Return the key that signs validation sheets."""
-    return _read_or_make_secret("validation.key")
+    return _read_or_make_secret("validation")
 
 
 def release_secret() -> bytes:
     """Return the key from which the pseudonyms in exported data come; who has it can trace them back."""
-    return _read_or_make_secret("release.key")
+    return _read_or_make_secret("release")
+
+
+def annotator_secret() -> bytes:
+    """Return the key from which the pseudonyms of annotators come when files are read; who has it can trace them."""
+    return _read_or_make_secret("annotators")
 
 
 def _read_or_make_secret(name: str) -> bytes:
-    """Return a key, made on first use and kept apart from all artifacts (mode 0600)."""
-    path = capo_home() / "keys" / name
+    """Return a key: of the environment (CAPO_<NAME>_KEY, hex) or the home, made there on first use.
+
+    In the home it is kept apart from all artifacts (mode 0600). Machines that work on one corpus need the same keys.
+
+    Raises:
+        ConfigError: if what is there is no key.
+    """
+    variable, path = f"CAPO_{name.upper()}_KEY", capo_home() / "keys" / f"{name}.key"
+    if variable in os.environ:
+        return _parse_secret(os.environ[variable], variable)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not path.exists():
+        with suppress(FileExistsError):
+            create_file_atomically(path, secrets.token_bytes(_SECRET_BYTES).hex().encode("ascii"), mode=0o600)
+    return _parse_secret(path.read_text(encoding="ascii"), str(path))
+
+
+def _parse_secret(text: str, place: str) -> bytes:
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return bytes.fromhex(path.read_text(encoding="ascii"))
-    secret = secrets.token_bytes(32)
-    with os.fdopen(descriptor, "w", encoding="ascii") as handle:
-        handle.write(secret.hex())
+        secret = bytes.fromhex(text)
+    except ValueError:
+        secret = b""
+    if len(secret) < _SECRET_BYTES:
+        raise ConfigError(f"{place}: is no key of {_SECRET_BYTES} bytes in hex digits; restore it from a backup")
     return secret
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _MAX_PARAM_LENGTH = 6000
 _PARENT_TAG = "mlflow.parentRunId"
-_FLOW_RUN_TAG = "capo.flow_run_id"
+FLOW_RUN_TAG = "capo.flow_run_id"
 
 
 def tracking_uri() -> str:
@@ -85,7 +85,7 @@ def find_or_create_experiment(name: str) -> str:
 def start_flow_run(experiment: str, run_name: str, flow_run_id: str, config: Mapping[str, Any]) -> str:
     """Return the id of a new parent run, with the configuration as parameters."""
     client = tracking_client()
-    tags = {_FLOW_RUN_TAG: flow_run_id, "capo.level": "flow"}
+    tags = {FLOW_RUN_TAG: flow_run_id, "capo.level": "flow"}
     run = client.create_run(find_or_create_experiment(experiment), tags=tags, run_name=run_name)
     _log_params(run.info.run_id, config)
     client.log_text(run.info.run_id, canonical_json(config), "config.json")
@@ -97,7 +97,7 @@ def find_flow_run(flow_run_id: str) -> tuple[str, str] | None:
     """Return (experiment id, run id) of the parent run a flow run opened, or None outside such a run."""
     client = tracking_client()
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    runs = client.search_runs(experiments, filter_string=f"tags.`{_FLOW_RUN_TAG}` = '{flow_run_id}'", max_results=1)
+    runs = client.search_runs(experiments, filter_string=f"tags.`{FLOW_RUN_TAG}` = '{flow_run_id}'", max_results=1)
     return (runs[0].info.experiment_id, runs[0].info.run_id) if runs else None
 
 

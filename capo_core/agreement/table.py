@@ -5,6 +5,7 @@ Notation: B weightings of the items (the first of which takes the sample as it i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -25,6 +26,7 @@ from schemas.frames import AGREEMENT, check_columns
 
 N_SHUFFLES = 200
 """Shufflings of annotators within items that make the floor of the divergence."""
+_PAIRS_AT_ONCE = 64
 
 _LEVELS_REPORTED: dict[Level, tuple[Level, ...]] = {
     "nominal": ("nominal",),
@@ -143,15 +145,14 @@ def _divergence_rows(sample: _Sample, seed: int) -> list[tuple]:
     """Return the rows of the pairs' mean divergence and of its floor under annotators shuffled within items."""
     given, filled = sample.ratings.given, sample.ratings.filled()
     pairs = list(combinations(range(filled.shape[1]), 2))
-    divergences = np.stack([_divergences(given, pair, sample.counts) for pair in pairs], axis=1)  # [B, pairs]
+    divergences = _divergences(given, pairs, sample.counts)
     estimate = _divergence_estimate(mean_of_defined(divergences), sample.confidence)
     rng = np.random.default_rng([seed, 1])
     whole = sample.counts[:1]
     shuffled = np.full(N_SHUFFLES, np.nan)
     for number in range(N_SHUFFLES):
         swapped = _shuffle_annotators(given, rng)
-        parts = np.stack([_divergences(swapped, pair, whole) for pair in pairs], axis=1)
-        shuffled[number] = mean_of_defined(parts)[0]
+        shuffled[number] = mean_of_defined(_divergences(swapped, pairs, whole))[0]
     floor = float(shuffled.mean())
     low, high = percentile_interval(shuffled, sample.confidence)
     shared = filled.sum(axis=1) >= 2
@@ -162,12 +163,24 @@ def _divergence_rows(sample: _Sample, seed: int) -> list[tuple]:
     ]
 
 
-def _divergences(given: np.ndarray, pair: tuple[int, int], counts: np.ndarray) -> np.ndarray:
-    """Return the divergence of two annotators' labels on the items both labelled, per weighting, [B, I] -> [B]."""
+def _divergences(given: np.ndarray, pairs: Sequence[tuple[int, int]], counts: np.ndarray) -> np.ndarray:
+    """Return the divergence of two annotators' labels on the items both labelled, per weighting, [B, I] -> [B, pairs].
+
+    Fifty annotators are 1,225 pairs: the divergences of many are taken at once.
+    """
+    found = []
+    for start in range(0, len(pairs), _PAIRS_AT_ONCE):
+        sides = [_sum_shared(given, pair, counts) for pair in pairs[start : start + _PAIRS_AT_ONCE]]
+        found.append(jensen_shannon_divergence(*(np.stack(side, axis=1) for side in zip(*sides, strict=True))))
+    return np.concatenate(found, axis=1)
+
+
+def _sum_shared(given: np.ndarray, pair: tuple[int, int], counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return both annotators' numbers of labels on the items both labelled, per weighting, each [B, L]."""
     a, b = given[:, pair[0]], given[:, pair[1]]
     shared = a.any(axis=1) & b.any(axis=1)
     weights = counts[:, shared]
-    return jensen_shannon_divergence(weights @ a[shared], weights @ b[shared])
+    return weights @ a[shared], weights @ b[shared]
 
 
 def _shuffle_annotators(given: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -200,7 +213,7 @@ def _pairwise_rows(sample: _Sample, *, weighted: bool) -> list[tuple]:
             for metric, replicates in figures.items()
         ]
         both = ratings.filled()[:, pair].sum(axis=1) == 2
-        estimate = _divergence_estimate(_divergences(ratings.given, pair, sample.counts), sample.confidence)
+        estimate = _divergence_estimate(_divergences(ratings.given, [pair], sample.counts)[:, 0], sample.confidence)
         rows.append(("label_jsd", *names, *estimate, int(both.sum()), int(ratings.given[both][:, pair].sum())))
     return rows
 

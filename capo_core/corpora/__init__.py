@@ -10,9 +10,10 @@ from typing import Literal
 
 import polars as pl
 
+from capo_core.corpora.identities import ERASED_ROWS, Naming, list_annotators, protect_identities
 from capo_core.corpora.lewidi import read_annotators, read_lewidi
 from capo_core.corpora.tabular import read_changes, read_tables
-from capo_core.corpora.varierr import read_varierr
+from capo_core.corpora.varierr import annotator_name, read_varierr
 from capo_core.errors import CorpusError, InputFileError
 from capo_core.quality import Candidate, check_candidates, check_withdrawals
 from capo_core.text import text_id
@@ -30,7 +31,8 @@ class IngestResult:
     Attributes:
         annotations: `ANNOTATIONS`, sorted by item_id, annotator_id, label.
         quarantine: `QUARANTINE`, in reading order.
-        counts: rows_in = rows_accepted + rows_quarantined, rows quarantined by reason, and every quirk counted.
+        counts: rows_in = rows_accepted + rows_quarantined + rows_erased (those of erased people, where there are
+            any), rows quarantined by reason, and every quirk counted.
     """
 
     annotations: pl.DataFrame
@@ -46,7 +48,8 @@ class BatchContent:
         annotations: `ANNOTATIONS`, sorted by item_id, annotator_id, label.
         withdrawals: `WITHDRAWALS`, in reading order.
         quarantine: `QUARANTINE`, in reading order, refused withdrawals last.
-        counts: as of `IngestResult`, withdrawals among rows_in; rows_in = accepted + quarantined + withdrawals.
+        counts: as of `IngestResult`, withdrawals among rows_in, which are then those accepted, quarantined and erased,
+            and withdrawals.
     """
 
     annotations: pl.DataFrame
@@ -60,6 +63,7 @@ def read_corpus(
     corpus_format: CorpusFormat,
     task: TaskSpec,
     annotators_path: Path | None = None,
+    naming: Naming | None = None,
 ) -> IngestResult:
     """Return the annotations of raw files, the rows refused with their reasons, and the count of every quirk.
 
@@ -70,20 +74,41 @@ def read_corpus(
         corpus_format: `varierr` (JSON Lines), `lewidi` (JSON by id), `table` (CSV, JSON Lines or Parquet).
         task: which labels exist and whether an annotator may give several.
         annotators_path: metadata by annotator id (LeWiDi form), added to each annotation's metadata as `annotator`.
+        naming: what annotators are called from here on, and who was erased; None: as in the files, and nobody.
 
     Raises:
         InputFileError: if a file cannot be read as a whole.
         CorpusError: if no row at all is usable; summarises the reasons.
     """
     candidates, quirks = _READERS[corpus_format](list(paths))
-    result = _check(candidates, quirks, corpus_format, task, annotators_path)
+    [candidates] = _identify([candidates], quirks, corpus_format, annotators_path, naming)
+    result = _check(candidates, quirks, corpus_format, task)
     if result.annotations.is_empty():
         raise CorpusError(_describe_refusal(paths, result.quarantine))
     return result
 
 
+def find_annotators(paths: Sequence[Path], corpus_format: CorpusFormat) -> dict[str, int]:
+    """Return the number of rows of each annotator as the files call them, refused rows included, sorted by id.
+
+    Raises:
+        InputFileError: if a file cannot be read as a whole.
+    """
+    found: Counter[str] = Counter()
+    for path in paths:
+        if corpus_format == "table" or path.suffix.lower() in (".csv", ".parquet"):
+            found.update(list_annotators([row for rows in read_changes(path) for row in rows]))
+        else:
+            found.update(list_annotators(_READERS[corpus_format]([path])[0]))
+    return dict(sorted(found.items()))
+
+
 def read_batch(
-    path: Path, corpus_format: CorpusFormat, task: TaskSpec, annotators_path: Path | None = None
+    path: Path,
+    corpus_format: CorpusFormat,
+    task: TaskSpec,
+    annotators_path: Path | None = None,
+    naming: Naming | None = None,
 ) -> BatchContent:
     """Return what a later file says about a corpus: annotations, new or corrected, and withdrawals.
 
@@ -96,6 +121,7 @@ def read_batch(
         corpus_format: of the corpus.
         task: see `read_corpus`.
         annotators_path: see `read_corpus`.
+        naming: see `read_corpus`.
 
     Raises:
         InputFileError: if the file cannot be read as a whole.
@@ -108,13 +134,14 @@ def read_batch(
         candidates, withdrawn = read_changes(path)
     else:
         candidates, quirks = _READERS[corpus_format]([path])
-    result = _check(candidates, quirks, corpus_format, task, annotators_path)
+    candidates, withdrawn = _identify([candidates, withdrawn], quirks, corpus_format, annotators_path, naming)
+    result = _check(candidates, quirks, corpus_format, task)
     withdrawals, refused = check_withdrawals(withdrawn)
     quarantine = pl.concat([result.quarantine, refused])
     if result.annotations.is_empty() and withdrawals.is_empty():
         raise CorpusError(_describe_refusal([path], quarantine))
     counts = result.counts | {
-        "rows_in": len(candidates) + len(withdrawn),
+        "rows_in": result.counts["rows_in"] + len(withdrawn),
         "rows_quarantined": quarantine.height,
         "withdrawals": withdrawals.height,
         **count_reasons(quarantine),
@@ -122,24 +149,39 @@ def read_batch(
     return BatchContent(result.annotations, withdrawals, quarantine, counts)
 
 
-def _check(
-    candidates: list[Candidate],
+def _identify(
+    groups: list[list[Candidate]],
     quirks: Counter[str],
     corpus_format: CorpusFormat,
-    task: TaskSpec,
     annotators_path: Path | None,
+    naming: Naming | None,
+) -> list[list[Candidate]]:
+    """Return groups of rows with what is known of their annotators, and under the names these have from now on."""
+    if annotators_path is not None:
+        groups[0], annotator_counts = _add_annotators(groups[0], annotators_path)
+        quirks.update(annotator_counts)
+    if naming is not None:
+        spell = annotator_name if corpus_format == "varierr" else _as_it_stands
+        groups, counts = protect_identities(groups, naming, spell)
+        quirks.update(counts)
+    return groups
+
+
+def _as_it_stands(annotator: object) -> object:
+    return annotator
+
+
+def _check(
+    candidates: list[Candidate], quirks: Counter[str], corpus_format: CorpusFormat, task: TaskSpec
 ) -> IngestResult:
     """Return what becomes of rows that were read: see `read_corpus`; there may be no usable one among them."""
-    if annotators_path is not None:
-        candidates, annotator_counts = _add_annotators(candidates, annotators_path)
-        quirks.update(annotator_counts)
     annotations, quarantine = check_candidates(candidates, task)
     if annotations.height + quarantine.height != len(candidates):
         raise AssertionError(
             f"{len(candidates)} rows in, {annotations.height} accepted, {quarantine.height} quarantined"
         )
     counts = {
-        "rows_in": len(candidates),
+        "rows_in": len(candidates) + quirks[ERASED_ROWS],
         "rows_accepted": annotations.height,
         "rows_quarantined": quarantine.height,
         **count_reasons(quarantine),

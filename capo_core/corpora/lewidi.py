@@ -69,10 +69,11 @@ def read_annotators(path: Path) -> tuple[dict[str, dict[str, Any]], int]:
     """
     content, n_repaired = parse_json_file(path, trailing_commas=True)
     if not isinstance(content, dict):
-        raise InputFileError(f"{path}: holds {type_name(content)}, an object of annotators by id is needed")
-    for annotator, details in content.items():
-        if not isinstance(details, dict):
-            raise InputFileError(f"{path}: annotator {annotator!r} is {type_name(details)}, an object is needed")
+        found = "an object in which an annotator stands twice" if isinstance(content, RepeatedKeys) else None
+        raise InputFileError(f"{path}: holds {found or type_name(content)}, an object of annotators by id is needed")
+    for number, details in enumerate(content.values(), start=1):
+        if not isinstance(details, dict):  # messages are kept: they name nobody
+            raise InputFileError(f"{path}: annotator number {number} is {type_name(details)}, an object is needed")
     return {annotator.strip(): details for annotator, details in content.items()}, n_repaired
 
 
@@ -128,7 +129,8 @@ def _parts(record: object) -> tuple[str, str, dict[str, Any], list[Any]] | Probl
             return Problem(field, "missing_text", detail)
     labels, other = record.get("annotations"), record.get("other_info")
     if not isinstance(labels, dict):
-        detail = f"'annotations' is {type_name(labels)}, an object of labels by annotator is needed"
+        found = "an object in which an annotator stands twice" if isinstance(labels, RepeatedKeys) else None
+        detail = f"'annotations' is {found or type_name(labels)}, an object of labels by annotator is needed"
         return Problem("annotations", "malformed_row", detail)
     explanations = other.get("explanations") if isinstance(other, dict) else None
     if type(explanations) is not list:
@@ -167,7 +169,7 @@ def _check_alignment(
     names = _names(annotators)
     repeated, distinct = [annotator.strip() for annotator, _ in slots], [annotator.strip() for annotator in labels]
     if names and names not in (repeated, distinct):
-        detail = f"'annotators' lists {', '.join(names)}, which is not who holds the labels in 'annotations', in order"
+        detail = f"'annotators' lists {len(names)}, who are not those who hold the labels in 'annotations', in order"
         return Problem("annotators", "misaligned_explanations", detail)
     return None
 

@@ -79,7 +79,8 @@ def keep_candidates(
         n_references: explanations that each candidate is shown by.
 
     Returns:
-        Both frames without the rows of those left out, and the ids of these, sorted.
+        Both frames without the rows of those left out and without items that only they annotated, and the ids of
+        these people, sorted.
     """
     training = _first_explanations(corpus.filter(pl.col("split") == "train"))
     everybody = sorted(corpus["annotator_id"].unique().to_list())
@@ -88,7 +89,8 @@ def keep_candidates(
         return corpus, generations, []
     # Null stands for nobody in particular, whom zero_shot imitates.
     is_kept = ~pl.col("annotator_id").is_in(left_out) | pl.col("annotator_id").is_null()
-    return corpus.filter(is_kept), generations.filter(is_kept), left_out
+    kept = corpus.filter(is_kept)
+    return kept, generations.filter(is_kept).join(kept, on="item_id", how="semi", maintain_order="left"), left_out
 
 
 def draw_references(

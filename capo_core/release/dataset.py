@@ -15,6 +15,7 @@ from capo_core.splits import SPLITS
 from schemas.frames import CORPUS, DEMONSTRATIONS, PREFERENCES, check_columns
 
 PREFERENCES_TABLE, DEMONSTRATIONS_TABLE, ANNOTATIONS_TABLE = "preferences", "demonstrations", "annotations"
+ANNOTATORS_TABLE = "annotators"
 
 WITHHELD = ("source_file", "source_line", "source_id", "metadata")
 """Columns of the corpus that are not published: they lead back to the files, and hold whatever the files held."""
@@ -24,17 +25,22 @@ _TYPES = {pl.String: pa.string(), pl.Float64: pa.float64()}
 
 
 def build_tables(
-    corpus: pl.DataFrame, demonstrations: Sequence[pl.DataFrame], preferences: Sequence[pl.DataFrame]
+    corpus: pl.DataFrame,
+    demonstrations: Sequence[pl.DataFrame],
+    preferences: Sequence[pl.DataFrame],
+    annotators: pl.DataFrame | None = None,
 ) -> dict[str, pl.DataFrame]:
     """Return the published tables by name, each with its `split`, the one that loads by default first.
 
     preferences: prompt, chosen and rejected as conversations, which TRL's preference trainers read as they stand.
     demonstrations: prompt and completion, for its SFT trainer. annotations: label and explanation of every annotator.
+    annotators: what is published of each, if anything.
 
     Args:
         corpus: a `CORPUS` frame, its annotators under pseudonyms.
         demonstrations: `DEMONSTRATIONS` of every annotator, made from that corpus.
         preferences: `PREFERENCES`, likewise.
+        annotators: annotator_id under pseudonyms, and one column or more; None where nothing is published of them.
 
     Raises:
         CorpusError: if a pair or demonstration is of another split than its item, of a test item, or of somebody who
@@ -49,6 +55,9 @@ def build_tables(
         _require_training_items(tables[name], corpus, name)
     order = ["prompt", "chosen", "rejected"]
     rest = [name for name in PREFERENCES if name not in order]
+    if annotators is not None:
+        # Files are by split; what is of no split stands in the first, as in other data sets.
+        tables[ANNOTATORS_TABLE] = annotators.with_columns(pl.lit("train").alias("split"))
     return {**tables, PREFERENCES_TABLE: tables[PREFERENCES_TABLE].select(*order, *rest)}
 
 

@@ -11,7 +11,8 @@ from huggingface_hub import DatasetCardData
 from capo_core.corpora import count_surface_habits
 from capo_core.quality import count_explanations_in_train
 from capo_core.release.card import licence_fields, render_card
-from capo_core.release.dataset import ANNOTATIONS_TABLE, DEMONSTRATIONS_TABLE, PREFERENCES_TABLE, WITHHELD, list_files
+from capo_core.release.dataset import PREFERENCES_TABLE, WITHHELD, list_files
+from capo_core.release.k_anonymity import PrivacyCheck, describe_k_anonymity
 from capo_core.release.risk import GROUP_SIZES, describe_risk, tabulate_risk
 from capo_core.report.formats import format_count, format_percent, plural
 from capo_core.splits import SPLITS
@@ -40,6 +41,7 @@ class DatasetFacts:
         stability: `STABILITY`.
         stability_by_annotator: `STABILITY_BY_ANNOTATOR`.
         traces: of `traces.count_traces`.
+        privacy: what published metadata do to the annotators.
         forced: why it was exported although something stood against it; None where nothing did.
     """
 
@@ -51,6 +53,7 @@ class DatasetFacts:
     stability: pl.DataFrame
     stability_by_annotator: pl.DataFrame
     traces: Mapping[str, int]
+    privacy: PrivacyCheck
     forced: str | None
 
 
@@ -88,6 +91,9 @@ def render_dataset_card(facts: DatasetFacts) -> str:
         "habit_titles": list(_HABITS.values()),
         "traces": {what: format_count(n) for what, n in facts.traces.items()},
         "withheld": WITHHELD,
+        "published": config.release.annotator_columns,
+        "k_anonymity": [[str(cell) for cell in row] for row in tabulate_k(facts.privacy)],
+        "k_paragraph": describe_k_anonymity(facts.privacy),
         "risk": tabulate_risk(facts.stability),
         "risk_header": ["Text", *(f"k = {size}" for size in GROUP_SIZES)],
         "risk_paragraphs": describe_risk(facts.stability, facts.stability_by_annotator, len(annotators)),
@@ -110,10 +116,15 @@ def _write_header(facts: DatasetFacts) -> DatasetCardData:
                 **({"default": True} if name == PREFERENCES_TABLE else {}),
                 "data_files": [{"split": split, "path": path} for split, path in files[name].items()],
             }
-            for name in (PREFERENCES_TABLE, DEMONSTRATIONS_TABLE, ANNOTATIONS_TABLE)
+            for name in facts.tables
         ],
         **licence_fields(facts.config.release),
     )
+
+
+def tabulate_k(privacy: PrivacyCheck) -> list[tuple[str, int, int, int]]:
+    """Return columns, combinations that occur, k and people below the limit, of each combination that is published."""
+    return privacy.released.select("columns", "n_combinations", "k", "n_below").rows()
 
 
 def _tabulate_pool(facts: DatasetFacts, annotators: list[str]) -> list[list[str]]:

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from capo_core.report.data import ReportData
-from capo_core.report.formats import format_percent, plural
+from capo_core.report.formats import format_percent, join_and, plural
 from capo_core.report.tables import Cell, Table, build_table, count_cell, heat_cell, text_cell
 from capo_core.report.terms import SPLITS
 from capo_core.text import words
@@ -21,7 +21,11 @@ _COUNT_TITLES = {
     "rows_in": "Rows read",
     "rows_accepted": "Rows accepted",
     "rows_quarantined": "Rows quarantined",
+    "withdrawals": "Rows that withdraw",
+    "rows_erased": "Rows of erased people, left out",
 }
+_KINDS_OF_ROWS = ("rows_accepted", "rows_quarantined", "withdrawals", "rows_erased")
+"""Every row read is of one of these kinds."""
 
 
 def tabulate_counts(data: ReportData) -> Table:
@@ -35,12 +39,12 @@ def tabulate_counts(data: ReportData) -> Table:
 def find_count_faults(data: ReportData) -> list[str]:
     """Return a sentence for each way in which the ingest counts contradict each other or the tables."""
     counts = data.annotations_counts
-    n_in, accepted, quarantined = (counts.get(f"rows_{name}") for name in ("in", "accepted", "quarantined"))
+    n_in, quarantined = counts.get("rows_in"), counts.get("rows_quarantined")
+    kinds = {name.removeprefix("rows_"): counts[name] for name in _KINDS_OF_ROWS if name in counts}
     faults = []
-    if n_in is not None and accepted is not None and quarantined is not None and n_in != accepted + quarantined:
-        faults.append(
-            f"{n_in:,} rows were read, but {accepted:,} accepted and {quarantined:,} quarantined do not add up."
-        )
+    if n_in is not None and kinds and n_in != sum(kinds.values()):
+        told = join_and([f"{n:,} {name}" for name, n in kinds.items()])
+        faults.append(f"{n_in:,} rows were read, but {told} do not add up.")
     if quarantined is not None and quarantined != data.quarantine.height:
         faults.append(
             f"The counts name {quarantined:,} quarantined rows; the quarantine table holds {data.quarantine.height:,}."

@@ -41,7 +41,7 @@ def create_app(
     Args:
         models: by name.
         queue: answers questions; stopped with the application.
-        api_key: what requests must bear, if anything.
+        api_key: what requests must bear; None: they come from this machine alone.
         allowed_hosts: what a request's Host header may name. A page of another site whose name has been pointed at
             this machine names another, and is refused.
         timeout_seconds: after which a question is given up.
@@ -71,11 +71,11 @@ def create_app(
 
     @app.get("/v1/models/{name:path}", dependencies=allowed)
     def retrieve_model(name: str) -> dict[str, Any]:
-        return write_model(find_model(known, name), created)
+        return write_model(find_model(known, name, knows_people=api_key is None), created)
 
     @app.post("/v1/chat/completions", dependencies=allowed)
     async def complete_chat(asked: ChatRequest, request: Request) -> dict[str, Any]:
-        model = find_model(known, asked.model)
+        model = find_model(known, asked.model, knows_people=api_key is None)
         question = read_question(asked, model)
         try:
             future = asyncio.wrap_future(queue.submit(question))

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import unquote
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
@@ -18,6 +19,8 @@ from capo_core.prompts import TAG_PREFIX, item_text, system_text
 from capo_core.seeding import derive_seed
 from deployments.serve.served_models import ServedModel
 from schemas.section import Decision
+from tasks.people import resolve_annotator
+from tasks.registry import model_name
 
 MAX_CHOICES, MAX_STOPS = 16, 4
 
@@ -130,12 +133,25 @@ def explain_refusal(errors: Sequence[Any]) -> ApiError:
     return ApiError(400, f"{param}: {said}" if param else said, code="invalid_value", param=param)
 
 
-def find_model(models: dict[str, ServedModel], name: str) -> ServedModel:
+def find_model(models: dict[str, ServedModel], name: str, *, knows_people: bool) -> ServedModel:
     """Return the model of a name.
+
+    Args:
+        models: by name.
+        name: a model's, or with the annotator's id in the raw files after the corpus.
+        knows_people: whether such an id is understood. Whoever asks could find out who is behind a pseudonym by trying
+            names, so only who is at this machine, where the key is, may.
 
     Raises:
         ApiError: if there is none.
     """
+    if name not in models and knows_people:
+        for corpus in {model.recipe.corpus for model in models.values()}:
+            if name.startswith(f"{corpus}."):
+                own = {model.annotator_id for model in models.values() if model.recipe.corpus == corpus}
+                raw = unquote(name.removeprefix(f"{corpus}."))
+                name = model_name(corpus, resolve_annotator(corpus, raw, own))
+                break
     if name not in models:
         raise ApiError(
             404, f"{name}: no such model; there are {', '.join(models)}", code="model_not_found", param="model"

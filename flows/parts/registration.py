@@ -8,12 +8,13 @@ from flows.line import Line
 from schemas.registry import AnsweringRecipe
 from tasks.generate import generate_method
 from tasks.promotion import apply_decision, decide
-from tasks.registry import Version, fetch_version, find_champion, read_figures, register_adapter
+from tasks.registry import Version, fetch_version, find_champion, read_figures, register_adapter, retire_refusing
 
 
 def register(line: Line) -> None:
     """Register every target's adapter of the last method trained, of the first seed; the gate decides on champions."""
     config = line.config
+    retire_refusing(config.corpus.name, line.refusing)
     method = next((name for name in ("capo", "sft") if line.all_of(f"adapters/{name}")), None)
     if method is None:
         return
@@ -66,6 +67,6 @@ def _decide_promotion(line: Line, version: Version, recipe: AnsweringRecipe) -> 
     decision = decide.submit(
         recipe.corpus_version, line.artifacts[f"generations/{method}/{target}/{recipe.seed}"], asked, learned,
         recipe.evaluation, line.artifacts[f"retention/{method}/{target}/{recipe.seed}"], method, target,
-        list(recipe.annotators), config.task, config.evaluation, config.promotion,
+        list(recipe.annotators), config.task, config.evaluation, config.promotion, config.corpus.require_consent,
     )  # fmt: skip
     apply_decision.submit(version, line.keep(f"promotion/{target}", decision)).result()

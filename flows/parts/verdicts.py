@@ -16,14 +16,14 @@ def evaluate(line: Line) -> None:
     """Hold all generations against the people."""
     config = line.config
     evaluation = evaluate_methods.submit(
-        line.artifacts["corpus"], line.all_of("generations"), line.encoder(), config.task, config.evaluation
+        line.analysed, line.all_of("generations"), line.encoder(), config.task, config.evaluation
     )
     line.keep("evaluation", evaluation)
 
 
 def judge(line: Line) -> None:
     """Ask every judge about every method's groups, the people's own among them, and about pairs; then sum up."""
-    config, asked, corpus = line.config, line.config.judge, line.artifacts["corpus"]
+    config, asked, corpus = line.config, line.config.judge, line.versions[-1]
     if not asked.methods:
         return
     # People's own text is judged on the items that the generations are of; any method's tell which these are.
@@ -58,9 +58,7 @@ def export(line: Line) -> None:
     generations = [ref for method in asked.methods for ref in line.all_of(f"generations/{method}")]
     consent = find_source(asked.consent_path) if asked.consent_path else None
     signed_by = secret_id(validation_secret())
-    sheets, key = export_validation.submit(
-        line.artifacts["corpus"], generations, config.task, asked, consent, signed_by
-    ).result()
+    sheets, key = export_validation.submit(line.analysed, generations, config.task, asked, consent, signed_by).result()
     line.artifacts |= {"validation_tasks": sheets, "validation_key": key}
 
 
@@ -80,9 +78,9 @@ def report(line: Line) -> None:
     """Write the page."""
     kept = line.artifacts
     page = write_report.submit(
-        line.config, kept["annotations"], kept["corpus"], kept["agreement"], kept["convergence"], kept["stability"],
+        line.config, kept["annotations"], line.analysed, kept["agreement"], kept["convergence"], kept["stability"],
         kept["style"], line.all_of("preferences"), line.all_of("adapters"), line.all_of("retention"),
         line.all_of("profiles"), line.all_of("generations"), kept["evaluation"], line.all_of("verdicts"),
-        kept.get("ratings"),
+        kept.get("ratings"), line.n_left_out,
     )  # fmt: skip
     line.keep("report", page)

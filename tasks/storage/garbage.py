@@ -268,3 +268,49 @@ def _remove(store: ArtifactStore, garbage: Garbage) -> None:
         shutil.rmtree(aside)
     else:
         path.unlink(missing_ok=True)
+
+
+# -- what has to go ---------------------------------------------------------------------------------------------------
+
+
+def forget(store: ArtifactStore, refs: Iterable[str], keys: Iterable[str], *, results: Path) -> list[Garbage]:
+    """Remove artifacts and the records of computations, whatever else needs them, and return what was removed.
+
+    For erasing a person. What was set aside as damaged, half written or kept to resume from goes too, because nobody
+    can tell what is in it.
+
+    Args:
+        store: at the URL too, if artifacts are shared.
+        refs: artifacts, as text.
+        keys: cache keys of computations that read or wrote them.
+        results: folder in which Prefect keeps results, named by cache key.
+
+    Raises:
+        StoreError: if a step runs, here or on a machine that shares the artifacts.
+    """
+    check_nothing_runs(store)
+    names = sorted(_folder_name(ref) for ref in refs)
+    found = [_local(store, folder, FORGOTTEN) for name in names if (folder := store.root / name).is_dir()]
+    found += _find_leftovers(store, set(), _NOW)
+    found += [_local(store, folder, UNFINISHED) for folder in sorted(store.root.glob("*/.*"))]
+    objects = {} if store.remote is None else store.remote.objects.entries()
+    for name, files in list_folders(objects).items():
+        if name in names:
+            order = sorted(files, key=lambda file: file != f"{name}/{MANIFEST_NAME}")
+            found.append(Garbage(name, FORGOTTEN, sum(objects[file].n_bytes for file in files), objects=tuple(order)))
+    found += [
+        Garbage(name, DAMAGED, entry.n_bytes, objects=(name,))
+        for name, entry in objects.items()
+        if name.startswith("damaged/")
+    ]
+    # The records last: while they are there, who was killed half-way can find the rest again.
+    keys = set(keys)
+    found += _find_records(store, keys, results)
+    found += [
+        Garbage(name, FORGOTTEN, entry.n_bytes, objects=(name,))
+        for name, entry in objects.items()
+        if name.startswith("lineage/") and Path(name).stem in keys
+    ]
+    for garbage in found:
+        _remove(store, garbage)
+    return found

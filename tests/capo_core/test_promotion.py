@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import polars as pl
 import pytest
 
-from capo_core.errors import CorpusError
-from capo_core.promotion import decide_promotion, read_consent
+from capo_core.promotion import decide_promotion
 from schemas.frames import COMPARISONS, METRICS, PROMOTION, RETENTION
 from schemas.promotion import PromotionConfig
 
 BARS = PromotionConfig(group_size=5, alpha=0.05, max_agreement_loss=0.1, max_perplexity_ratio=2.0, max_copying=0.1)
-ALLOWED = {"ann": frozenset({"modelling"})}
+ALLOWED = {"ann": frozenset({"analysis", "modelling"})}
 
 
 def frame(schema: dict[str, Any], *rows: dict[str, Any]) -> pl.DataFrame:
@@ -55,11 +53,12 @@ def decide(
     metrics: tuple[dict[str, Any], ...] = METRIC_ROWS,
     retention: pl.DataFrame = RETAINED,
     consent: dict[str, frozenset[str] | None] = ALLOWED,
-    config: PromotionConfig = BARS,
+    require_consent: bool = False,
 ) -> dict[str, bool]:
     table = decide_promotion(
-        frame(METRICS, *metrics), frame(COMPARISONS, *comparisons), retention, consent, "ann", 4, config
-    )
+        frame(METRICS, *metrics), frame(COMPARISONS, *comparisons), retention, consent, "ann", 4, BARS,
+        require_consent=require_consent,
+    )  # fmt: skip
     assert dict(table.schema) == PROMOTION
     return dict(table.select("criterion", "holds").iter_rows())
 
@@ -118,8 +117,7 @@ def test_forgetting_and_copying_stand_in_the_way() -> None:
 def test_whoever_refuses_modelling_or_must_state_a_scope_and_does_not_stands_in_the_way() -> None:
     assert not decide(*GOOD, consent={**ALLOWED, "bob": frozenset({"analysis"})})["consent"]
     assert decide(*GOOD, consent={"ann": None})["consent"]
-    strict = BARS.model_copy(update={"require_consent": True})
-    assert not decide(*GOOD, consent={"ann": None}, config=strict)["consent"]
+    assert not decide(*GOOD, consent={"ann": None}, require_consent=True)["consent"]
 
 
 def test_the_first_version_must_be_above_chance() -> None:
@@ -136,18 +134,3 @@ def test_the_first_version_must_be_above_chance() -> None:
     assert not below["holds"].all()
     told = "imitation: the first version: 0.50 [0.25,\u00a00.70] at k = 5, n = 60, chance is 0.25"
     assert below["reason"][0].startswith(told)
-
-
-def test_consent_is_what_all_rows_of_a_person_name() -> None:
-    def row(who: str, **metadata: object) -> dict[str, str]:
-        return {"annotator_id": who, "metadata": json.dumps(metadata)}
-
-    rows = [
-        row("ann", consent="analysis, modelling"), row("ann", consent="modelling"), row("bob", genre="news"),
-        row("cyd", annotator={"consent": ["analysis"]}), row("dov", consent="none"),
-    ]  # fmt: skip
-    assert read_consent(pl.DataFrame(rows), ("ann", "bob", "cyd", "dov")) == {
-        "ann": frozenset({"modelling"}), "bob": None, "cyd": frozenset({"analysis"}), "dov": frozenset(),
-    }  # fmt: skip
-    with pytest.raises(CorpusError, match="annotator eve: consent 'all' is none of analysis, modelling, release, none"):
-        read_consent(pl.DataFrame([row("eve", consent="all")]), ["eve"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import subprocess
 import sys
@@ -11,11 +13,12 @@ import polars as pl
 import pytest
 from datasets import load_dataset
 from huggingface_hub import DatasetCard
+from rich.console import Console
 
 from capo_core.config_file import load_config
 from capo_core.errors import ReleaseError
 from capo_core.report.formats import format_value
-from deployments.datasets import require_releasable, write_dataset
+from deployments.datasets import print_privacy, require_releasable, write_dataset
 from flows import stages
 from schemas.artifacts import ArtifactRef
 from schemas.config import ExperimentConfig
@@ -74,17 +77,41 @@ def test_the_card_states_the_measured_risk(published: Path, references: dict[str
     card = DatasetCard.load(published / "README.md")
     stability = ArtifactStore().read_table(ArtifactRef.parse(references["stability"]))
     measured = stability.filter(
-        pl.col("stratum").is_null(), condition="human", normalisation="none", group_size=1, classifier="ngrams"
-    )
+        pl.col("stratum").is_null(), condition="human", normalisation="none", classifier="ngrams"
+    ).sort("group_size")
     row = next(line for line in card.text.splitlines() if line.startswith("| as written, by n-grams"))
-    assert row.startswith(f"| as written, by n-grams | {format_value(measured['accuracy'].item(), share=True)} ")
-    assert row.endswith("| not measured |")  # k = 10 was not asked for
+    # A release is measured at 1, 5 and 10 explanations, whatever the analysis asks for.
+    assert measured["group_size"].to_list() == [1, 5, 10]
+    cells = row.removeprefix("| as written, by n-grams | ").split(" | ")
+    for cell, accuracy in zip(cells, measured["accuracy"], strict=True):
+        assert cell.startswith(f"{format_value(accuracy, share=True)} ")
+    assert "No metadata of the annotators are published" in card.text
     assert "which of 4 annotators wrote them. Guessing would be right 25% of the time" in card.text
     assert "Not needed, as nobody was asked." in card.text
 
 
 def test_pseudonyms_stay_the_same_from_export_to_export(config: ExperimentConfig, references: dict[str, str]) -> None:
     assert stages.release_dataset(config) == references
+
+
+def test_published_metadata_are_in_a_table_and_refused_where_they_single_somebody_out(
+    config: ExperimentConfig, references: dict[str, str], tmp_path: Path
+) -> None:
+    store = ArtifactStore()
+    source = ArtifactRef.parse(references["source_corpus"])
+    told = [json.dumps({"city": "Ulm" if who == "ada" else "Bern"}) for who in store.read_table(source)["annotator_id"]]
+    known = store.read_table(source).with_columns(pl.Series("metadata", told))
+    with_cities = {**references, "source_corpus": str(
+        store.write("corpus", {"data.parquet": known}, metadata=store.metadata(source)))}  # fmt: skip
+    release = config.release.model_copy(update={"annotator_columns": ("city",)})
+    asked = config.model_copy(update={"release": release})
+    with pytest.raises(ReleaseError, match=r"k = 1: 1 annotator in the release share a combination of city; below 5"):
+        write_dataset(asked, with_cities, tmp_path / "out", "it would be useful")
+    assert not (tmp_path / "out").exists()
+    out = io.StringIO()
+    print_privacy(Console(file=out, width=200), asked, with_cities)
+    assert "shared by k = 1 at least" in out.getvalue()
+    assert "strongest of" in out.getvalue()
 
 
 def test_without_consent_nothing_is_computed_but_for_a_reason(config: ExperimentConfig, tmp_path: Path) -> None:

@@ -8,9 +8,11 @@ import polars as pl
 from evaluation_material import NLI, persona_corpus
 
 from capo_core.preference_pairs import build_demonstrations, build_preferences
+from capo_core.pseudonyms import name_pseudonyms
 from capo_core.release.dataset import build_tables
 from capo_core.release.dataset_card import DatasetFacts
-from capo_core.release.pseudonyms import name_pseudonyms, rename_annotators
+from capo_core.release.k_anonymity import check_privacy
+from capo_core.release.renaming import rename_annotators
 from schemas.config import CorpusConfig, ExperimentConfig
 from schemas.frames import STABILITY, STABILITY_BY_ANNOTATOR, empty
 from schemas.release import ReleaseConfig
@@ -55,6 +57,7 @@ def dataset_facts(corpus: pl.DataFrame | None = None, **changes: Any) -> Dataset
         "drops": pl.concat(drops for _, drops in built),
         "stability": empty(STABILITY),
         "stability_by_annotator": empty(STABILITY_BY_ANNOTATOR),
+        "privacy": check_privacy(corpus, ()),
         "traces": {"explanations with an e-mail address": 0},
         "forced": None,
     }  # fmt: skip

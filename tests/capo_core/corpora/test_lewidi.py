@@ -138,7 +138,7 @@ def test_annotator_standing_twice_in_a_record_is_quarantined_with_both_labels(tm
     result = read_corpus([path], "lewidi", NLI)
 
     assert result.quarantine["reason"].to_list() == ["malformed_row"]
-    assert "'Ann1' stands twice" in result.quarantine["detail"][0]
+    assert "an annotator stands twice" in result.quarantine["detail"][0]
     assert json.loads(result.quarantine["record"][0])["annotations"] == [["Ann1", "neutral"], ["Ann1", "entailment"]]
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import polars as pl
 import pytest
 from huggingface_hub import DatasetCard
-from release_material import dataset_facts, named_corpus, release_config
+from release_material import STATED, dataset_facts, named_corpus, release_config
 
 from capo_core.errors import ReleaseError
+from capo_core.release.dataset import ANNOTATORS_TABLE
 from capo_core.release.dataset_card import render_dataset_card
+from capo_core.release.k_anonymity import check_privacy, tabulate_annotators
 from schemas.release import ReleaseConfig
 
 
@@ -115,3 +119,26 @@ def test_prompts_that_name_the_annotator_are_described() -> None:
     config = release_config()
     shared = config.model_copy(update={"adapter": config.adapter.model_copy(update={"layout": "shared"})})
     assert "The prompt names the annotator on its last line." in render_dataset_card(dataset_facts(config=shared))
+
+
+def test_published_metadata_are_a_table_of_their_own_with_k_in_the_card() -> None:
+    plain = dataset_facts()
+    people = sorted(plain.corpus["annotator_id"].unique())
+    cities = {name: "Ulm" if number else "Bern" for number, name in enumerate(people)}
+    corpus = plain.corpus.with_columns(
+        pl.col("annotator_id")
+        .map_elements(lambda name: json.dumps({"city": cities[name]}), return_dtype=pl.String)
+        .alias("metadata")
+    )
+    known = tabulate_annotators(corpus, ["city"])
+    tables = {**plain.tables, ANNOTATORS_TABLE: known.with_columns(split=pl.lit("train"))}
+    config = release_config(STATED.model_copy(update={"annotator_columns": ("city",)}))
+    text = render_dataset_card(
+        dataset_facts(corpus, config=config, tables=tables, privacy=check_privacy(corpus, ["city"]))
+    )
+    card = DatasetCard(text)
+    assert "annotators" in [one["config_name"] for one in card.data.to_dict()["configs"]]
+    # of four people one is in Bern and three in Ulm: all are in groups below 5
+    assert "| city | 2 | 1 | 4 |" in text
+    assert "shared by k = 1 at least" in text
+    assert "- `annotators`: `annotator_id`, `city`;" in text

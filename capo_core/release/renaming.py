@@ -1,36 +1,13 @@
-"""Names for annotators that say nothing of who they are, and that only the holder of a key can trace back."""
+"""A corpus as it is published: its annotators under pseudonyms, without what leads back to them."""
 
 from __future__ import annotations
 
-import hmac
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import polars as pl
 
 from schemas.frames import CORPUS, check_columns
-
-PREFIX = "annotator-"
-_N_DIGITS = 10
-
-
-def name_pseudonyms(annotators: Iterable[str], corpus: str, key: bytes) -> dict[str, str]:
-    """Return each annotator's pseudonym: `annotator-` and the first ten hex digits of HMAC-SHA256(key, corpus, id).
-
-    The same key, corpus and id give the same pseudonym, so that later releases go on with it and a person who
-    withdraws can be found; in another corpus the same id has another one.
-
-    Raises:
-        ValueError: if two annotators get the same (with a thousand of them, once in two million keys).
-    """
-    names = {
-        annotator: PREFIX
-        + hmac.digest(key, json.dumps([corpus, annotator]).encode("ascii"), "sha256").hex()[:_N_DIGITS]
-        for annotator in annotators
-    }
-    if len(set(names.values())) < len(names):
-        raise ValueError(f"two annotators of {corpus} got the same pseudonym: use another key")
-    return names
 
 
 def rename_annotators(corpus: pl.DataFrame, pseudonyms: Mapping[str, str]) -> pl.DataFrame:

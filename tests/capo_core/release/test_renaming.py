@@ -1,30 +1,17 @@
-"""Pseudonyms: stable under one key, unlinkable under others, and no way back from what is renamed."""
+"""A corpus under pseudonyms: no way back from what is renamed."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
 
 import polars as pl
 from evaluation_material import corpus_frame, corpus_row
 
-from capo_core.release.pseudonyms import name_pseudonyms, rename_annotators
+from capo_core.pseudonyms import name_pseudonyms
+from capo_core.release.renaming import rename_annotators
 from capo_core.validity import measure_validity
 
 KEY = bytes(range(32))
-
-
-def test_a_pseudonym_is_the_keyed_digest_of_corpus_and_id() -> None:
-    digest = hmac.new(KEY, b'["varierr", "Ann1"]', hashlib.sha256).hexdigest()
-    assert name_pseudonyms(["Ann1"], "varierr", KEY) == {"Ann1": f"annotator-{digest[:10]}"}
-
-
-def test_the_same_key_names_alike_and_another_key_or_corpus_otherwise() -> None:
-    first = name_pseudonyms(["ada", "ben"], "one", KEY)
-    assert name_pseudonyms(["ben", "ada"], "one", KEY) == first
-    others = [name_pseudonyms(["ada", "ben"], "two", KEY), name_pseudonyms(["ada", "ben"], "one", KEY[::-1])]
-    assert len({*first.values(), *(name for other in others for name in other.values())}) == 6
 
 
 def test_nothing_of_a_renamed_corpus_names_its_people_or_its_file() -> None:
