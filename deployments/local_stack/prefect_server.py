@@ -18,8 +18,8 @@ HOST, NAMES = "127.0.0.1", ["127.0.0.1", "localhost"]
 
 def main(port: int) -> None:
     """Serve API, user interface and background services until told to stop."""
-    app = create_app(final=True)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=NAMES, www_redirect=False)
+    # Around the application, not in it: the server's own automations ask it in memory, under a name of their own.
+    app = TrustedHostMiddleware(create_app(final=True), allowed_hosts=NAMES, www_redirect=False)
     settings = get_current_settings().server
     uvicorn.run(
         app, host=HOST, port=port, timeout_keep_alive=settings.api.keepalive_timeout,
