@@ -124,6 +124,26 @@ def inbox(config: ConfigPath, overrides: Overrides = None, home: Home = None, da
 
 
 @app.command()
+def bulk(
+    config: ConfigPath,
+    out: Annotated[Path, typer.Option(help="Folder for the parts; a new one, or one that a broken run left.")],
+    annotator: Annotated[
+        list[str] | None, typer.Option(help="Whose preference pairs to build. May be repeated.")
+    ] = None,
+    processes: Annotated[int, typer.Option(min=1, help="Parts at once, each with some 500 MB of memory.")] = 2,
+    overrides: Overrides = None,
+    home: Home = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Take a corpus beyond memory from Parquet through ingest, splits, features of style and pairs, in parts."""
+    loaded = load_config(config, overrides or ())
+    prepare_environment(home, data_dir)
+    from deployments.bulk import process_in_bulk
+
+    process_in_bulk(_out, loaded, out, annotator or (), processes)
+
+
+@app.command()
 def suggest(
     config: ConfigPath,
     annotator: Annotated[str, typer.Option(help="Whom the items are for; may be somebody new.")],

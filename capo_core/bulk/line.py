@@ -5,17 +5,28 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
 import pyarrow.parquet as pq
 
 from capo_core.bulk.distribution import distribute_rows
-from capo_core.bulk.parts import Counts, assign_contexts, ingest_part, measure_part, pair_part, write_corpus_part
+from capo_core.bulk.parts import (
+    Counts,
+    assign_contexts,
+    find_consent,
+    ingest_part,
+    measure_part,
+    pair_part,
+    write_corpus_part,
+)
+from capo_core.consent import find_objections
+from capo_core.corpora.identities import Naming
 from capo_core.errors import ConfigError, CorpusError
 from schemas.config import ExperimentConfig
 from schemas.section import TagPosition
@@ -38,8 +49,13 @@ class BulkFolders:
         return self.root / "raw"
 
     @property
+    def counts(self) -> Path:
+        """What became of the raw rows: one JSON file."""
+        return self.root / "counts.json"
+
+    @property
     def annotations(self) -> Path:
-        """Rows that met every rule, while they are needed."""
+        """`ANNOTATIONS`: rows that met every rule."""
         return self.root / "annotations"
 
     @property
@@ -74,6 +90,7 @@ def run_bulk(
     annotators: Sequence[str],
     *,
     n_processes: int,
+    naming: Naming | None = None,
     n_parts: int | None = None,
     report: Report = lambda stage, n_done, n_parts: None,
 ) -> Counts:
@@ -83,8 +100,9 @@ def run_bulk(
         sources: Parquet files, see `distribute_rows`.
         root: a folder of this corpus's own; what an earlier, broken run left there is gone on with.
         config: task, splits, corpus.max_items, pairs and the tag are read.
-        annotators: whose pairs to build.
+        annotators: whose pairs to build, as the corpus calls them; people who refuse to be modelled have none.
         n_processes: parts at once.
+        naming: what annotators are called from here on, and who was erased; None: as in the files, and nobody.
         n_parts: by default as many as give parts of `ROWS_PER_PART` rows.
         report: told the stage and how many of its parts are done.
 
@@ -97,7 +115,7 @@ def run_bulk(
     folders = BulkFolders(root)
     n_rows = sum(pq.read_metadata(source).num_rows for source in sources)
     n_parts = n_parts or -(-n_rows // ROWS_PER_PART)
-    _claim(root, sources, config, n_parts)
+    _claim(root, sources, config, n_parts, naming)
     names = [f"part-{number:05d}.parquet" for number in range(n_parts)]
     with _processes(n_processes) as pool:
 
@@ -115,20 +133,51 @@ def run_bulk(
             _distribute(sources, folders, n_parts)
             folders.quarantine.mkdir(exist_ok=True)
             given = zip(paths(folders.raw), paths(folders.annotations), paths(folders.quarantine), strict=True)
-            run("ingest", ingest_part, [(*three, config.task) for three in given], folders.annotations)
+            known = None if naming is None else _know_everybody(folders.raw, naming)
+            run("ingest", ingest_part, [(*three, config.task, known) for three in given], folders.annotations)
+            folders.counts.write_text(json.dumps(_count_raw(folders, naming)), encoding="utf-8")
             contexts = assign_contexts(paths(folders.annotations), config.splits, config.corpus.max_items)
             _write_whole(contexts, folders.contexts)
+        shutil.rmtree(folders.raw, ignore_errors=True)  # annotators stand there under the names of the files
+        consent = _join_consent(pool.map(find_consent, paths(folders.annotations)))
+        objecting = {
+            use: sorted(find_objections(consent, use, require_consent=config.corpus.require_consent))
+            for use in ("analysis", "modelling")
+        }
         given = zip(paths(folders.annotations), paths(folders.corpus), strict=True)
-        run("corpus", write_corpus_part, [(a, folders.contexts, c) for a, c in given], folders.corpus)
+        asked = [(a, folders.contexts, c, objecting["analysis"]) for a, c in given]
+        run("corpus", write_corpus_part, asked, folders.corpus)
         given = zip(paths(folders.corpus), paths(folders.features), strict=True)
         run("features", measure_part, list(given), folders.features)
         tag: TagPosition | None = config.adapter.tag if config.adapter.layout == "shared" else None
         for annotator in annotators:
             out = folders.preferences(annotator)
             given = zip(paths(folders.corpus), paths(out), strict=True)
-            asked = [(c, p, annotator, config.task, config.pairs, tag) for c, p in given]
+            asked = [(c, p, annotator, config.task, config.pairs, tag, objecting["modelling"]) for c, p in given]
             run(f"pairs of {annotator}", pair_part, asked, out)
     return _count(folders, annotators)
+
+
+def _know_everybody(raw: Path, naming: Naming) -> Naming:
+    """Return the naming that knows all annotators of the raw rows: one may be mentioned where no row is his own."""
+    return replace(naming, known=naming.known | {naming.pseudonym(name) for name in _raw_annotators(raw)})
+
+
+def _raw_annotators(raw: Path) -> dict[str, int]:
+    """Return the number of raw rows of each annotator, as the files call them."""
+    scan = pl.scan_parquet(raw / "part-*.parquet").select(pl.col("annotator_id").cast(pl.String).str.strip_chars())
+    counts = scan.drop_nulls().group_by("annotator_id").len().sort("annotator_id").collect(engine="streaming")
+    return {name: n for name, n in counts.iter_rows() if name}
+
+
+def _join_consent(parts: Iterable[dict[str, frozenset[str] | None]]) -> dict[str, frozenset[str] | None]:
+    """Return what each annotator consents to in all parts that say something."""
+    joined: dict[str, frozenset[str] | None] = {}
+    for part in parts:
+        for annotator, scopes in part.items():
+            before = joined.get(annotator)
+            joined[annotator] = before if scopes is None else scopes if before is None else before & scopes
+    return joined
 
 
 def _refuse_what_needs_memory(config: ExperimentConfig) -> None:
@@ -139,7 +188,7 @@ def _refuse_what_needs_memory(config: ExperimentConfig) -> None:
         )
 
 
-def _claim(root: Path, sources: Sequence[Path], config: ExperimentConfig, n_parts: int) -> None:
+def _claim(root: Path, sources: Sequence[Path], config: ExperimentConfig, n_parts: int, naming: Naming | None) -> None:
     """Keep what decides the outcome beside it, and refuse a folder that was made of something else."""
     root.mkdir(parents=True, exist_ok=True)
     identity = {
@@ -148,6 +197,9 @@ def _claim(root: Path, sources: Sequence[Path], config: ExperimentConfig, n_part
         "splits": config.splits.model_dump(mode="json"),
         "max_items": config.corpus.max_items,
         "pairs": config.pairs.model_dump(mode="json"),
+        "require_consent": config.corpus.require_consent,
+        "annotator_ids": "keep" if naming is None or naming.keeps_ids else "pseudonymise",
+        "erased": [] if naming is None else sorted(naming.erased),
         "n_parts": n_parts,
     }
     known = root / "settings.json"
@@ -194,18 +246,27 @@ def _processes(n: int) -> Iterator[ProcessPoolExecutor]:
                 os.environ[name] = value
 
 
-def _count(folders: BulkFolders, annotators: Sequence[str]) -> Counts:
-    """Return how many rows each kind of part holds, quarantined ones by reason, annotations by split.
+def _count_raw(folders: BulkFolders, naming: Naming | None) -> Counts:
+    """Return how many raw rows there were and what became of them, quarantined ones by reason too.
 
     Raises:
         CorpusError: if rows were lost.
     """
-    raw, accepted = _rows(folders.raw), _rows(folders.annotations)
-    reasons = _group(folders.quarantine, "reason")
-    if raw != accepted + sum(reasons.values()):
-        raise CorpusError(f"{folders.root}: {raw} rows in, {accepted} accepted, {sum(reasons.values())} quarantined")
+    raw, accepted, reasons = _rows(folders.raw), _rows(folders.annotations), _group(folders.quarantine, "reason")
+    erased = 0
+    if naming is not None and naming.erased:
+        erased = sum(n for name, n in _raw_annotators(folders.raw).items() if naming.is_erased(name))
+    if raw != accepted + sum(reasons.values()) + erased:
+        lost = f"{raw} rows in, {accepted} accepted, {sum(reasons.values())} quarantined, {erased} of erased people"
+        raise CorpusError(f"{folders.root}: {lost}; remove the folder and begin again")
     counts = {"rows_in": raw, "rows_accepted": accepted, "rows_quarantined": sum(reasons.values())}
-    counts |= {f"quarantined_{reason}": n for reason, n in reasons.items()}
+    counts |= {"rows_erased": erased} if erased else {}
+    return counts | {f"quarantined_{reason}": n for reason, n in reasons.items()}
+
+
+def _count(folders: BulkFolders, annotators: Sequence[str]) -> Counts:
+    """Return what became of the raw rows, and how many rows each kind of part holds, annotations by split."""
+    counts: Counts = json.loads(folders.counts.read_bytes())
     counts |= {f"annotations_{split}": n for split, n in _group(folders.corpus, "split").items()}
     counts["explanations_measured"] = _rows(folders.features)
     return counts | {f"pairs.{name}": _rows(folders.preferences(name)) for name in annotators}

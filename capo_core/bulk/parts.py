@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from capo_core.bulk.distribution import SOURCE_FILE, SOURCE_LINE, identity
+from capo_core.consent import read_consent
 from capo_core.corpora import count_reasons
+from capo_core.corpora.identities import Naming, protect_identities
 from capo_core.corpora.tabular import read_tables
 from capo_core.preference_pairs import build_preferences
 from capo_core.quality import Candidate, check_candidates
@@ -25,7 +28,7 @@ from schemas.training import PairConfig
 Counts = dict[str, int]
 
 
-def ingest_part(raw: Path, annotations: Path, quarantine: Path, task: TaskSpec) -> Counts:
+def ingest_part(raw: Path, annotations: Path, quarantine: Path, task: TaskSpec, naming: Naming | None = None) -> Counts:
     """Check a part's raw rows, write its `ANNOTATIONS` and `QUARANTINE`, and return how many rows went where.
 
     `context_id` is that of the part alone; `write_corpus_part` puts in the corpus's.
@@ -34,15 +37,20 @@ def ingest_part(raw: Path, annotations: Path, quarantine: Path, task: TaskSpec) 
         raw: of `distribute_rows`.
         annotations: to be written; so is `quarantine`.
         task: see `capo_core.quality.check_candidates`.
+        naming: see `capo_core.corpora.read_corpus`; `known` names everybody who may be mentioned in another's rows.
     """
     candidates = [_with_source(candidate) for candidate in read_tables([raw])[0]] if _has_rows(raw) else []
+    n_rows = len(candidates)
+    if naming is not None:
+        [candidates], _ = protect_identities([candidates], naming, lambda name: name)
     accepted, refused = check_candidates(candidates, task)
     _write(accepted, annotations)
     _write(refused, quarantine)
     return {
-        "rows_in": len(candidates),
+        "rows_in": n_rows,
         "rows_accepted": accepted.height,
         "rows_quarantined": refused.height,
+        "rows_erased": n_rows - len(candidates),
         **count_reasons(refused),
     }
 
@@ -90,15 +98,21 @@ def assign_contexts(annotations: list[Path], config: SplitConfig, max_items: int
     return found.join(split_contexts(sizes, config, max_items), on="context_id").sort("item_id")
 
 
-def write_corpus_part(annotations: Path, contexts: Path, corpus: Path) -> Counts:
+def find_consent(annotations: Path) -> dict[str, frozenset[str] | None]:
+    """Return the scopes that each annotator of a part consents to, as far as its rows say (`capo_core.consent`)."""
+    return read_consent(pl.read_parquet(annotations, columns=["annotator_id", "metadata"]))
+
+
+def write_corpus_part(annotations: Path, contexts: Path, corpus: Path, left_out: Collection[str] = ()) -> Counts:
     """Write a part's `CORPUS` and return how many annotations each split has.
 
     Args:
         annotations: of `ingest_part`.
         contexts: Parquet of `assign_contexts`.
         corpus: to be written.
+        left_out: annotators who do not consent to analysis.
     """
-    own = pl.read_parquet(annotations).drop("context_id")
+    own = pl.read_parquet(annotations).drop("context_id").filter(~pl.col("annotator_id").is_in(list(left_out)))
     known = pl.scan_parquet(contexts).filter(pl.col("item_id").is_in(own["item_id"].unique().implode())).collect()
     joined = own.join(known, on="item_id", how="inner").sort("item_id", "annotator_id", "label")
     _write(check_columns(joined, CORPUS, "corpus"), corpus)
@@ -114,7 +128,13 @@ def measure_part(corpus: Path, features: Path) -> Counts:
 
 
 def pair_part(
-    corpus: Path, preferences: Path, annotator_id: str, task: TaskSpec, pairs: PairConfig, tag: TagPosition | None
+    corpus: Path,
+    preferences: Path,
+    annotator_id: str,
+    task: TaskSpec,
+    pairs: PairConfig,
+    tag: TagPosition | None,
+    left_out: Collection[str] = (),
 ) -> Counts:
     """Write an annotator's `PREFERENCES` from a part and return how many pairs were kept and dropped.
 
@@ -127,9 +147,11 @@ def pair_part(
         task: the task asked.
         pairs: which pairs; `weighting` uniform or by relation.
         tag: see `capo_core.preference_pairs.build_preferences`.
+        left_out: annotators who do not consent to modelling: nobody learns from them, or away from them.
     """
-    own = pl.scan_parquet(corpus).filter(pl.col("annotator_id") == annotator_id).select("item_id").unique()
-    rows = pl.scan_parquet(corpus).join(own, on="item_id", how="semi").collect()
+    modelled = pl.scan_parquet(corpus).filter(~pl.col("annotator_id").is_in(list(left_out)))
+    own = modelled.filter(pl.col("annotator_id") == annotator_id).select("item_id").unique()
+    rows = modelled.join(own, on="item_id", how="semi").collect()
     if rows.is_empty():
         return {}
     kept, dropped = build_preferences(rows, annotator_id, task, pairs, tag=tag)

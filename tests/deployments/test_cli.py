@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from schemas.frames import CORPUS, empty
@@ -113,3 +114,20 @@ def test_garbage_is_shown_first_and_removed_when_asked(home: Path) -> None:
     assert store.path(ref).exists()
     assert "1 things older than 30 days" in _capo("artifacts", "gc", "--yes", home=home).stdout
     assert not store.path(ref).exists()
+
+
+def test_bulk_counts_every_row_and_refuses_what_is_no_parquet(tmp_path: Path) -> None:
+    rows = pl.read_csv(ROOT / "capo_core" / "corpora" / "example" / "nli.csv")
+    rows.write_parquet(tmp_path / "rows.parquet")
+    table = ("--set", f"corpus.paths=[{tmp_path / 'rows.parquet'}]", "--set", "corpus.max_items=null")
+    out = ("--out", str(tmp_path / "out"), "--annotator", "ada", "--processes", "1")
+    done = _capo("bulk", EXAMPLE, *out, *table, home=tmp_path / "home")
+    assert done.returncode == 0, done.stderr
+    shown = dict(line.split() for line in done.stdout.splitlines() if len(line.split()) == 2)
+    assert int(shown["rows_in"]) == rows.height
+    assert int(shown["pairs.ada"]) == sum(
+        pl.read_parquet(path).height for path in (tmp_path / "out" / "preferences" / "ada").glob("part-*.parquet")
+    )
+    refused = _capo("bulk", EXAMPLE, "--out", str(tmp_path / "other"), home=tmp_path / "home")
+    assert refused.returncode == 2
+    assert "bulk reads tables in Parquet" in refused.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from capo_core.bulk.line import BulkFolders, run_bulk
 from capo_core.bulk.parts import ingest_part
 from capo_core.config_file import load_config
 from capo_core.corpora import read_corpus
+from capo_core.corpora.identities import Naming
 from capo_core.errors import ConfigError, InputFileError
 from capo_core.preference_pairs import build_preferences
 from capo_core.splits import assign_splits
@@ -103,6 +105,34 @@ def test_an_item_is_in_one_part_however_its_texts_are_spelt(sources: list[Path],
     )
     assert places.group_by("text_a", "text_b").agg(pl.col("part").n_unique())["part"].max() == 1
     assert len(places["part"].unique()) > 10
+
+
+def test_people_are_renamed_left_out_and_erased_as_in_one_pass(
+    sources: list[Path], config: ExperimentConfig, tmp_path: Path
+) -> None:
+    raw = tmp_path / "raw.parquet"
+    refusing = {"dov": "analysis", "chi": "none"}
+    note = pl.when(pl.col("item_id").str.ends_with("3")).then(pl.lit("asked margaret about it"))
+    rows = pl.concat([pl.read_parquet(path) for path in sources]).with_columns(
+        pl.col("annotator_id").replace_strict(refusing, default="all").alias("consent").replace("all", None),
+        pl.col("annotator_id").replace("ada", "margaret"), note.alias("note"),
+    )  # fmt: skip
+    rows.write_parquet(raw)
+    naming = Naming("example", b"k" * 32)
+    naming = replace(naming, erased=frozenset({naming.pseudonym("ben")}))
+    ada = naming.pseudonym("margaret")
+    counts = run_bulk([raw], tmp_path / "out", config, [ada, "dov"], n_processes=1, n_parts=5, naming=naming)
+    assert counts["rows_erased"] == rows.filter(annotator_id="ben").height > 0
+    assert counts["rows_in"] == counts["rows_accepted"] + counts["rows_quarantined"] + counts["rows_erased"]
+    folders = BulkFolders(tmp_path / "out")
+    corpus = _whole(folders.corpus)
+    assert set(corpus["annotator_id"]) == {naming.pseudonym(name) for name in ("margaret", "dov", "eve")}
+    preferences = _whole(folders.preferences(ada))
+    assert set(preferences["rejected_annotator_id"]) <= {naming.pseudonym("eve")}
+    assert counts["pairs.dov"] == 0
+    for path in (tmp_path / "out").rglob("*.parquet"):
+        assert "margaret" not in str(pl.read_parquet(path).to_dicts()).casefold(), path
+    assert not folders.raw.exists()
 
 
 def test_what_was_done_is_not_done_again_and_what_is_missing_is(
