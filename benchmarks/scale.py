@@ -2,8 +2,8 @@
 
 Raw rows of four annotators, made of the shipped example (`vary_explanations`), go from Parquet through ingest, contexts
 and splits, features of style and one annotator's preference pairs (`capo_core.bulk`). Memory is the most that the
-process and its children held together, looked at every 0.2 s; making the rows is not counted. The peer is capo's own
-way in memory, on the sizes that it can hold.
+process and its children held together above what its libraries take; making the rows is not counted. The peer is capo's
+own way in memory, on the sizes that it can hold.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import json
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from importlib.resources import files
 from pathlib import Path
@@ -22,6 +21,7 @@ import polars as pl
 import psutil
 import pyarrow.parquet as pq
 
+from benchmarks.peak_memory import PeakMemory
 from benchmarks.varied_explanations import ROWS_PER_ITEM, vary_explanations
 from capo_core.config_file import load_config
 
@@ -91,7 +91,7 @@ def _in_a_process(way: str, raw: Path, out: Path, n_processes: int) -> dict[str,
 
 def _measure(way: str, raw: str, out: str, n_processes: int) -> dict[str, float]:
     config = load_config(EXAMPLE, ["corpus.max_items=null"])
-    with _PeakMemory() as memory:
+    with PeakMemory() as memory:
         started = time.perf_counter()
         if way == "parts":
             from capo_core.bulk.line import run_bulk
@@ -112,32 +112,6 @@ def _in_memory(raw: Path, config) -> int:
     corpus = assign_splits(read_corpus([raw], "table", config.task).annotations, config.splits)
     style_features(corpus)
     return build_preferences(corpus, "ada", config.task, config.pairs, tag=None)[0].height
-
-
-class _PeakMemory:
-    """The most resident memory of this process and its children together while it is open, in bytes."""
-
-    def __enter__(self) -> _PeakMemory:
-        self.peak, self._closed = 0, threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._closed.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        own = psutil.Process()
-        while not self._closed.wait(0.2):
-            total = 0
-            for process in [own, *own.children(recursive=True)]:
-                try:
-                    # Shared pages are counted once: forked and spawned processes map the same libraries.
-                    total += process.memory_full_info().pss if sys.platform == "linux" else process.memory_info().rss
-                except psutil.Error:
-                    continue
-            self.peak = max(self.peak, total)
 
 
 if __name__ == "__main__":

@@ -16,15 +16,14 @@ import platform
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from importlib.resources import files
 from pathlib import Path
 from statistics import median
 
 import polars as pl
-import psutil
 
+from benchmarks.peak_memory import PeakMemory
 from benchmarks.style_peers import PEERS
 from benchmarks.varied_explanations import vary_explanations
 from capo_core.stylometry.features import NAMES, style_features
@@ -81,34 +80,13 @@ def _measure(paths: list[Path], n_rows: int) -> dict[str, float]:
     start = time.perf_counter()
     style_features(rows[:100])
     first = time.perf_counter() - start
-    with _PeakMemory() as memory:
+    with PeakMemory() as memory:
         wall, cpu = time.perf_counter(), time.process_time()
         n_measured = len(style_features(rows))
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     assert n_measured == n_rows
     length = rows["explanation"].str.len_chars().mean()
     return {"wall": wall, "cpu": cpu, "peak_mb": memory.peak / 1e6, "first": first, "rows": n_rows, "length": length}  # type: ignore[dict-item]
-
-
-class _PeakMemory:
-    """The most resident memory while it is open above that at its opening, in bytes, looked at every 10 ms."""
-
-    def __enter__(self) -> _PeakMemory:
-        self._process, self._closed = psutil.Process(), threading.Event()
-        self._before, self.peak = self._process.memory_info().rss, 0
-        self._thread = threading.Thread(target=self._watch)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._closed.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while True:
-            self.peak = max(self.peak, self._process.memory_info().rss - self._before)
-            if self._closed.wait(0.01):
-                return
 
 
 def _run_in_turns(
