@@ -13,7 +13,8 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from capo_core.bulk.distribution import distribute_rows
-from capo_core.bulk.line import BulkFolders, run_bulk
+from capo_core.bulk.folders import BulkFolders
+from capo_core.bulk.line import run_bulk
 from capo_core.bulk.parts import ingest_part
 from capo_core.config_file import load_config
 from capo_core.corpora import read_corpus
