@@ -245,10 +245,10 @@ def test_context_in_two_splits_is_reported() -> None:
 
 
 def test_configuration_hides_credentials_in_addresses() -> None:
-    backend = {"type": "openai", "base_url": "http://user:secret@host.example/v1", "model": "m"}
-    text = dump_configuration(make_data(config=make_config(judge={"backends": [backend]})))
+    corpus = {"name": "sample", "format": "table", "paths": ["http://user:secret@host.example/rows.csv"]}
+    text = dump_configuration(make_data(config=make_config(corpus=corpus)))
     assert "secret" not in text
-    assert "http://…@host.example/v1" in text
+    assert "http://…@host.example/rows.csv" in text
 
 
 def test_equal_data_give_equal_pages_whatever_the_order_of_rows(page: str) -> None:
