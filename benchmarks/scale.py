@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def write_rows(path: Path, n_rows: int) -> None:
-    """Write a table of annotations, four annotators to an item, every item with a text of its own."""
+    """Write a table of annotations, four annotators to an item, every item with texts of its own."""
     example = pl.read_csv(str(files("capo_core.corpora") / "example" / "nli.csv"))
     names = example["label"].unique().sort()
     writer: pq.ParquetWriter | None = None
@@ -70,7 +70,7 @@ def write_rows(path: Path, n_rows: int) -> None:
         item = place // ROWS_PER_ITEM
         rows = vary_explanations(example, n, seed=start).with_columns(
             ("i" + item.cast(pl.String)).alias("item_id"),
-            pl.concat_str(pl.col("text_a"), item.cast(pl.String), separator=" ").alias("text_a"),
+            *(pl.concat_str(name, item.cast(pl.String), separator=" ").alias(name) for name in ("text_a", "text_b")),
             pl.Series("annotator_id", ANNOTATORS)[(place % ROWS_PER_ITEM).to_list()],
             names[((place * 7 + item) % len(names)).to_list()].alias("label"),
         )

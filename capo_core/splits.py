@@ -14,7 +14,7 @@ from schemas.frames import CORPUS, check_columns
 
 SPLITS = ("train", "validation", "test")
 
-_MAX_SEARCHED = 20_000
+_SEARCHED, _MAX_WORK = 10_000, 1_000_000_000
 
 
 def assign_splits(annotations: pl.DataFrame, config: SplitConfig, max_items: int | None = None) -> pl.DataFrame:
@@ -102,8 +102,8 @@ def nearest_sum(sizes: Sequence[int], target: int, *, at_most: bool = False) -> 
 
     Subset sum by dynamic programming: for each sum the first prefix of `sizes` that reaches it is kept, and the
     selection is read back from there. With `sizes` in random order and mostly alike this takes a random prefix.
-    Of two sums equally near the smaller counts. Of a target beyond 20,000 all but the last 10,000 is taken in order
-    first, since the work grows with both the target and the selection; the rest is searched as before.
+    Of two sums equally near the smaller counts. Where sizes × target are beyond 1e9, which is what the work grows
+    with, all but the last 10,000 of the target is taken in order first, whatever fits, and the rest is searched.
 
     Args:
         sizes: positive integers, in the order of preference.
@@ -112,11 +112,33 @@ def nearest_sum(sizes: Sequence[int], target: int, *, at_most: bool = False) -> 
     """
     if not sizes:
         return []
-    if target > _MAX_SEARCHED:
-        n_taken, taken = _take_in_order(sizes, target - _MAX_SEARCHED // 2)
-        rest = nearest_sum(sizes[n_taken:], target - taken, at_most=at_most)
-        return [*range(n_taken), *(n_taken + index for index in rest)]
-    limit = min(target if at_most else target + max(sizes), sum(sizes))
+    if len(sizes) * target > _MAX_WORK and target > _SEARCHED:
+        taken = _take_what_fits(sizes, target - _SEARCHED)
+        rest = sorted(set(range(len(sizes))) - set(taken))
+        missing = target - sum(sizes[index] for index in taken)
+        more = [rest[index] for index in _search([sizes[index] for index in rest], missing, at_most=at_most)]
+        is_better = not taken or abs(sum(sizes[index] for index in more) - missing) < missing
+        return sorted([*taken, *more]) if is_better else taken
+    return _search(sizes, target, at_most=at_most)
+
+
+def _take_what_fits(sizes: Sequence[int], at_most: int) -> list[int]:
+    """Return indices of the sizes that, taken in order, each still fit into `at_most`."""
+    taken, total = [], 0
+    for index, size in enumerate(sizes):
+        if total + size <= at_most:
+            taken.append(index)
+            total += size
+    return taken
+
+
+def _search(sizes: Sequence[int], target: int, *, at_most: bool) -> list[int]:
+    """Return what `nearest_sum` does, by looking at every sum that could be nearest."""
+    if not sizes:
+        return []
+    # A sum beyond twice the target is farther from it than the smallest size is, unless that is beyond it too.
+    farthest = target if at_most else max(2 * target, min(sizes))
+    limit = min(farthest, target + max(sizes), sum(sizes))
     reached_by = np.full(limit + 1, -1, dtype=np.int64)
     reached = np.zeros(limit + 1, dtype=bool)
     reached[0] = True
@@ -140,16 +162,6 @@ def nearest_sum(sizes: Sequence[int], target: int, *, at_most: bool = False) -> 
         chosen.append(int(reached_by[remaining]))
         remaining -= sizes[chosen[-1]]
     return sorted(chosen)
-
-
-def _take_in_order(sizes: Sequence[int], at_most: int) -> tuple[int, int]:
-    """Return how many of the first sizes sum to no more than `at_most`, and their sum."""
-    total = 0
-    for index, size in enumerate(sizes):
-        if total + size > at_most:
-            return index, total
-        total += size
-    return len(sizes), total
 
 
 def _require_no_empty_split(contexts: pl.DataFrame, taken: dict[str, pl.DataFrame]) -> None:

@@ -93,6 +93,19 @@ def test_text_in_two_splits_is_found_in_either_position_and_form() -> None:
         require_disjoint_splits(leaking)
 
 
+def test_a_large_target_is_met_beside_sizes_of_every_kind() -> None:
+    ones = [1] * 60_000
+    for sizes in (ones, [50_000, *ones], [40_000, 30_000, *ones[:100]], [7] * 40_000, [90_000, 80_000]):
+        for at_most in (False, True):
+            chosen = nearest_sum(sizes, 30_000, at_most=at_most)
+            total = sum(sizes[index] for index in chosen)
+            assert chosen == sorted(set(chosen))
+            # 30,000 = 1 × 30,000; of sevens 4,286 × 7 = 30,002 or, at most, 4,285 × 7 = 29,995; of few and large ones
+            # the second of the third list, 30,000, and of the last 80,000 or none.
+            expected = {7: 29_995 if at_most else 30_002, 90_000: 0 if at_most else 80_000}
+            assert total == expected.get(sizes[0], 30_000)
+
+
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=8), st.integers(1, 30), st.booleans())
 def test_nearest_sum_is_as_near_as_any_selection(values: list[int], target: int, at_most: bool) -> None:
     chosen = nearest_sum(values, target, at_most=at_most)
