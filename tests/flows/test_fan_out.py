@@ -214,7 +214,9 @@ def test_the_flow_of_a_job_computes_a_step_that_is_found_by_its_key(prefect_serv
     config = load_config(EXAMPLE)
     source = Path(__file__).parents[2] / "capo_core" / "corpora" / "example" / "nli.csv"
     file = SourceFile(path=str(source), name=source.name, sha256="0" * 64)
-    inputs = {"sources": [file], "annotators_source": None, "corpus_format": "table", "task": config.task}
+    inputs = {
+        "sources": [file], "annotators_source": None, "corpus_format": "table", "task": config.task, "naming": None,
+    }  # fmt: skip
     with _elsewhere(tmp_path):
         compute_step(
             "tasks.ingest", "ingest_annotations", "ingest", write_inputs(ingest_annotations, inputs),
