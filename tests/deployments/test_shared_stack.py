@@ -221,4 +221,5 @@ def test_logs_hold_no_secret_and_no_attempt_to_report_to_anybody(stack: Stack) -
     for log in stack.folder.glob("*.log"):
         text = log.read_text(encoding="utf-8", errors="replace")
         assert [name for name, secret in SECRETS.items() if secret in text] == [], log.name
-        assert "telemetry" not in text.lower(), log.name
+        # Not where it is part of a path: a server that lost its database prints where that was noticed.
+        assert not re.search(r"telemetry(?!/)", text, flags=re.IGNORECASE), log.name
