@@ -17,6 +17,7 @@ from deployments.adapters import export_adapter
 from deployments.models import answer
 from deployments.serve.served_models import find_served
 from schemas.artifacts import ArtifactRef
+from schemas.frames import CORPUS, empty
 from tasks.registry import fetch_version, find_version, list_versions, promote
 from tasks.storage.artifact_store import ArtifactStore
 from tasks.storage.manifests import MANIFEST_NAME
@@ -50,7 +51,8 @@ def test_an_annotator_of_any_name_is_registered_served_and_exported_and_no_path(
     save_tiny_model(tmp_path / "tiny")
     tiny = resolve_model(str(tmp_path / "tiny"), cache_dir=tmp_path)
     adapter = store_adapter(make_adapter(tiny, "lora", 1, tmp_path / "adapter"))
-    version = register(make_recipe(tiny, name, [name], adapter))
+    corpus = ArtifactStore().write("corpus", {"data.parquet": empty(CORPUS)})  # an export looks consent up in it
+    version = register(make_recipe(tiny, name, [name], adapter).model_copy(update={"corpus_version": corpus}))
     assert promote(version.name, version.number, "for the test")[0].adapter == adapter
     assert "/" not in version.name
     assert [found.name for found in list_versions()] == [version.name]
