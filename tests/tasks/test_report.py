@@ -66,6 +66,7 @@ def test_page_shows_every_artifact_and_summary_stands_beside_it(home: Path) -> N
             put("verdicts", data=verdicts, metrics=make_judge_metrics(), comparisons=make_judge_comparisons()),
         ],
         put("ratings", metrics=rated, raters=make_raters()),
+        {},
     )
     folder = ArtifactStore().path(report)
     texts = [(folder / name).read_text(encoding="utf-8") for name in (REPORT_FILE, SUMMARY_FILE)]
