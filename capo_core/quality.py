@@ -148,12 +148,24 @@ def add_context_ids(annotations: pl.DataFrame) -> pl.DataFrame:
         [numbers.setdefault(identity_form(text), len(numbers)) for text in items[column]]
         for column in ("text_a", "text_b")
     ]
-    graph = coo_array((np.ones(len(items)), (ends[0], ends[1])), shape=(len(numbers), len(numbers)))
+    contexts = join_contexts(items["item_id"], np.array(ends[0]), np.array(ends[1]))
+    return annotations.join(contexts, on="item_id", how="left", maintain_order="left")
+
+
+def join_contexts(item_ids: pl.Series, first: np.ndarray, second: np.ndarray) -> pl.DataFrame:
+    """Return `item_id` and `context_id` of items that are joined by shared texts: see `add_context_ids`.
+
+    Args:
+        item_ids: each once.
+        first: [n], the number of each item's first text, equal where the texts are the same, from 0.
+        second: [n], likewise of the second text, in the same numbering.
+    """
+    n_texts = int(max(first.max(initial=-1), second.max(initial=-1))) + 1
+    graph = coo_array((np.ones(len(item_ids), dtype=np.int8), (first, second)), shape=(n_texts, n_texts))
     _, component = connected_components(graph, directed=False)
-    contexts = items.select("item_id", pl.Series("component", component[ends[0]])).select(
+    return pl.DataFrame({"item_id": item_ids, "component": component[first]}).select(
         "item_id", pl.col("item_id").min().over("component").alias("context_id")
     )
-    return annotations.join(contexts, on="item_id", how="left", maintain_order="left")
 
 
 def require_annotators(annotations: pl.DataFrame, minimum: int = 2) -> None:

@@ -16,7 +16,7 @@ from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
 
 from capo_core.experiment_matrix import expand_arms, split_methods
-from flows.fan_out import read_fan_out, task_runner
+from flows.fan_out import task_runner
 from flows.line import Line
 from flows.parts import corpus, models, verdicts
 from schemas.artifacts import ArtifactRef
@@ -31,6 +31,7 @@ from tasks.experiment import (
     publish_results,
     read_headlines,
 )
+from tasks.fan_out import read_fan_out
 from tasks.generate import generate_method
 from tasks.progress import run_progress
 

@@ -20,6 +20,7 @@ from prefect.exceptions import ObjectNotFound
 from pydantic import TypeAdapter
 
 from capo_core.errors import StackError
+from tasks.fan_out import SETTING, read_fan_out
 
 DEPLOYMENT = "step/step"
 GPU_VARIABLE = "gpus"
@@ -31,7 +32,7 @@ _REPORTS_TO: ContextVar[str | None] = ContextVar("reports_to", default=None)
 
 def sends_jobs() -> bool:
     """Return whether CAPO_FANOUT says that steps that run a model are jobs, and this is none itself."""
-    return os.environ.get("CAPO_FANOUT", "").startswith("jobs") and reports_to() is None
+    return read_fan_out().place == "jobs" and reports_to() is None
 
 
 def reports_to() -> str | None:
@@ -78,7 +79,7 @@ def run_as_job(step: Task[..., Any], inputs: Mapping[str, Any], label: str, flow
         )
     except ObjectNotFound:
         raise StackError(
-            f"CAPO_FANOUT={os.environ['CAPO_FANOUT']}: this Prefect server has no deployment {DEPLOYMENT}; "
+            f"{SETTING}={os.environ[SETTING]}: this Prefect server has no deployment {DEPLOYMENT}; "
             "run capo up, or capo deploy"
         ) from None
     if job.state is None or not job.state.is_completed():

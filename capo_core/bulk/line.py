@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import polars as pl
 import pyarrow.parquet as pq
 
 from capo_core.bulk.distribution import distribute_rows
@@ -25,6 +24,7 @@ from capo_core.bulk.parts import (
     measure_part,
     pair_part,
     write_corpus_part,
+    write_whole,
 )
 from capo_core.consent import find_objections
 from capo_core.corpora.identities import Naming
@@ -92,7 +92,7 @@ def run_bulk(
             run("ingest", ingest_part, [(*three, config.task, known) for three in given], folders.annotations)
             folders.counts.write_text(json.dumps(count_raw(folders, naming)), encoding="utf-8")
             contexts = assign_contexts(paths(folders.annotations), config.splits, config.corpus.max_items)
-            _write_whole(contexts, folders.contexts)
+            write_whole(contexts, folders.contexts)
         shutil.rmtree(folders.raw, ignore_errors=True)  # annotators stand there under the names of the files
         consent = _join_consent(pool.map(find_consent, paths(folders.annotations)))
         objecting = {
@@ -169,12 +169,6 @@ def _distribute(sources: Sequence[Path], folders: BulkFolders, n_parts: int) -> 
         begun.mkdir(exist_ok=True)
         distribute_rows(sources, begun, n_parts)
         begun.rename(folders.raw)
-
-
-def _write_whole(frame: pl.DataFrame, path: Path) -> None:
-    begun = path.with_name(f".{path.name}")
-    frame.write_parquet(begun)
-    begun.rename(path)
 
 
 @contextmanager

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from capo_core.bulk.distribution import SOURCE_FILE, SOURCE_LINE, identity
 from capo_core.consent import read_consent
@@ -17,7 +15,7 @@ from capo_core.corpora import count_reasons
 from capo_core.corpora.identities import Naming, protect_identities
 from capo_core.corpora.tabular import read_tables
 from capo_core.preference_pairs import build_preferences
-from capo_core.quality import Candidate, check_candidates
+from capo_core.quality import Candidate, check_candidates, join_contexts
 from capo_core.splits import split_contexts
 from capo_core.stylometry.features import style_features
 from schemas.config import SplitConfig, TaskSpec
@@ -44,8 +42,8 @@ def ingest_part(raw: Path, annotations: Path, quarantine: Path, task: TaskSpec, 
     if naming is not None:
         [candidates], _ = protect_identities([candidates], naming, lambda name: name)
     accepted, refused = check_candidates(candidates, task)
-    _write(accepted, annotations)
-    _write(refused, quarantine)
+    write_whole(accepted, annotations)
+    write_whole(refused, quarantine)
     return {
         "rows_in": n_rows,
         "rows_accepted": accepted.height,
@@ -87,13 +85,7 @@ def assign_contexts(annotations: list[Path], config: SplitConfig, max_items: int
     items = pl.concat(pl.read_parquet(path, columns=["item_id", "text_a", "text_b"]).unique("item_id").select(
         "item_id", *texts) for path in annotations).sort("item_id")  # fmt: skip
     _, ends = np.unique(np.concatenate([items["text_a"].to_numpy(), items["text_b"].to_numpy()]), return_inverse=True)
-    first, second = np.split(ends, 2)
-    n_texts = int(ends.max(initial=-1)) + 1
-    graph = coo_array((np.ones(len(items), dtype=np.int8), (first, second)), shape=(n_texts, n_texts))
-    _, component = connected_components(graph, directed=False)
-    found = items.select("item_id", pl.Series("component", component[first])).select(
-        "item_id", pl.col("item_id").min().over("component").alias("context_id")
-    )
+    found = join_contexts(items["item_id"], *np.split(ends, 2))
     sizes = found.group_by("context_id").agg(pl.len().cast(pl.UInt32).alias("n_items")).sort("context_id")
     return found.join(split_contexts(sizes, config, max_items), on="context_id").sort("item_id")
 
@@ -115,7 +107,7 @@ def write_corpus_part(annotations: Path, contexts: Path, corpus: Path, left_out:
     own = pl.read_parquet(annotations).drop("context_id").filter(~pl.col("annotator_id").is_in(list(left_out)))
     known = pl.scan_parquet(contexts).filter(pl.col("item_id").is_in(own["item_id"].unique().implode())).collect()
     joined = own.join(known, on="item_id", how="inner").sort("item_id", "annotator_id", "label")
-    _write(check_columns(joined, CORPUS, "corpus"), corpus)
+    write_whole(check_columns(joined, CORPUS, "corpus"), corpus)
     return {f"annotations_{split}": n for split, n in joined.group_by("split").len().sort("split").iter_rows()}
 
 
@@ -123,7 +115,7 @@ def measure_part(corpus: Path, features: Path) -> Counts:
     """Write the features of style of a part's explanations beside item_id, annotator_id and label; return how many."""
     rows = pl.read_parquet(corpus, columns=["item_id", "annotator_id", "label", "text_a", "text_b", "explanation"])
     found = style_features(rows).drop("explanation")
-    _write(found, features)
+    write_whole(found, features)
     return {"explanations_measured": found.height}
 
 
@@ -155,11 +147,11 @@ def pair_part(
     if rows.is_empty():
         return {}
     kept, dropped = build_preferences(rows, annotator_id, task, pairs, tag=tag)
-    _write(kept, preferences)
+    write_whole(kept, preferences)
     return {"pairs": kept.height, "pairs_dropped": dropped.height}
 
 
-def _write(frame: pl.DataFrame, path: Path) -> None:
+def write_whole(frame: pl.DataFrame, path: Path) -> None:
     """Write a table under its name only when it is whole, so that what is there needs no second look."""
     begun = path.with_name(f".{path.name}")
     frame.write_parquet(begun)

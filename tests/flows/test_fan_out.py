@@ -20,10 +20,11 @@ from capo_core.bundled_models import ENCODER_ID
 from capo_core.config_file import load_config
 from capo_core.errors import ConfigError, ModelError, StackError
 from flows import stages
-from flows.fan_out import FanOut, read_fan_out, task_runner
+from flows.fan_out import task_runner
 from flows.jobs import compute_step
 from schemas.artifacts import ArtifactRef, ModelRef, SourceFile
 from schemas.config import ExperimentConfig
+from tasks.fan_out import FanOut, read_fan_out
 from tasks.ingest import ingest_annotations
 from tasks.jobs import count_gpus, read_inputs, write_inputs
 from tasks.sources import find_model_here, locate_model
