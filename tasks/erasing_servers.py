@@ -24,7 +24,6 @@ from tasks import tracking
 from tasks.registry import Version, list_versions
 
 _SQLITE = "sqlite:///"
-_PAGE = 1000
 
 
 @dataclass(frozen=True)
@@ -78,12 +77,12 @@ def _list_runs() -> Iterator[Any]:
     from mlflow.entities import ViewType
 
     client = tracking.tracking_client()
-    experiments = [one.experiment_id for one in client.search_experiments(view_type=ViewType.ALL)]
-    token = None
-    while token != "" and experiments:
-        page = client.search_runs(experiments, run_view_type=ViewType.ALL, max_results=_PAGE, page_token=token)
-        yield from page
-        token = page.token or ""
+    found = tracking.read_pages(lambda **page: client.search_experiments(view_type=ViewType.ALL, **page))
+    experiments = [one.experiment_id for one in found]
+    if experiments:
+        yield from tracking.read_pages(
+            lambda **page: client.search_runs(experiments, run_view_type=ViewType.ALL, **page)
+        )
 
 
 def _delete_traces(run: Any) -> None:

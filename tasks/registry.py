@@ -163,13 +163,9 @@ def list_versions(name: str | None = None) -> list[Version]:
     if name is not None and set(name) & set("'\"\\"):
         return []  # `model_name` escapes these; in a search they would end the name
     client = tracking.tracking_client()
-    found = []
-    token: str | None = None
-    while token != "":
-        wanted = None if name is None else f"name='{name}'"
-        page = client.search_model_versions(wanted, max_results=1000, page_token=token)
-        found += [version for version in page if _ADAPTER_TAG in version.tags]
-        token = page.token or ""
+    wanted = None if name is None else f"name='{name}'"
+    listed = tracking.read_pages(lambda **page: client.search_model_versions(wanted, **page))
+    found = [version for version in listed if _ADAPTER_TAG in version.tags]
     aliases = {registered: client.get_registered_model(registered).aliases for registered in {v.name for v in found}}
     ordered = sorted(found, key=lambda version: (version.name, int(version.version)))
     return [_read_version(version, aliases[version.name]) for version in ordered]

@@ -14,8 +14,6 @@ from tasks.corpus_history import list_corpora, read_history
 from tasks.step import STEP_VERSIONS
 from tasks.storage.artifact_store import ArtifactStore
 
-_PAGE = 1000
-
 
 def find_roots(store: ArtifactStore, *, keep_results: bool = True) -> set[ArtifactRef]:
     """Return the artifacts that corpus histories, runs and registered versions in MLflow name, and current results.
@@ -58,19 +56,11 @@ def _find_named_in_mlflow() -> Iterator[ArtifactRef]:
     Flow runs name what they made, step runs what they read and wrote, versions their adapter, corpus and evaluation.
     """
     client = tracking.tracking_client()
-    experiments = [experiment.experiment_id for experiment in _pages(client.search_experiments)]
-    for run in _pages(lambda **page: client.search_runs(experiments, **page)) if experiments else ():
+    experiments = [experiment.experiment_id for experiment in tracking.read_pages(client.search_experiments)]
+    for run in tracking.read_pages(lambda **page: client.search_runs(experiments, **page)) if experiments else ():
         yield from _read_tags(run.data.tags)
-    for version in _pages(client.search_model_versions):
+    for version in tracking.read_pages(client.search_model_versions):
         yield from _read_tags(version.tags)
-
-
-def _pages(search: Any) -> Iterator[Any]:
-    token = None
-    while token != "":
-        page = search(max_results=_PAGE, page_token=token)
-        yield from page
-        token = page.token or ""
 
 
 def _read_tags(tags: Mapping[str, str]) -> Iterator[ArtifactRef]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _MAX_PARAM_LENGTH = 6000
+_PAGE_SIZE = 1000
 _PARENT_TAG = "mlflow.parentRunId"
 FLOW_RUN_TAG = "capo.flow_run_id"
 
@@ -61,6 +62,15 @@ def _client(uri: str) -> MlflowClient:
 def tracking_client() -> MlflowClient:
     """Return the client for `tracking_uri()`."""
     return _client(tracking_uri())
+
+
+def read_pages(search: Callable[..., Any]) -> Iterator[Any]:
+    """Yield everything that a search of MLflow's client finds; it takes `max_results` and `page_token`."""
+    token = None
+    while token != "":
+        page = search(max_results=_PAGE_SIZE, page_token=token)
+        yield from page
+        token = page.token or ""
 
 
 def find_or_create_experiment(name: str) -> str:

@@ -61,7 +61,7 @@ def test_what_a_run_or_a_registered_version_names_stays_until_it_is_deleted(stor
 
 
 def test_many_runs_are_all_asked(store: ArtifactStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.roots._PAGE", 2)
+    monkeypatch.setattr("tasks.tracking._PAGE_SIZE", 2)
     refs = [write_numbered(store, number) for number in range(5)]
     for ref in refs:
         tracking.name_artifacts(tracking.start_flow_run("probe", "probe", ref.sha256, {}), writes=[ref])
