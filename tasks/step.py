@@ -36,7 +36,7 @@ from schemas.artifacts import ArtifactKind, ArtifactRef, ModelRef
 from tasks import tracking
 from tasks.caching import ContentPolicy, FlockLockManager, ReferenceSerializer, compute_cache_key, identify
 from tasks.jobs import reports_to, run_as_job, sends_jobs
-from tasks.memory import give_memory_back
+from tasks.memory import returns_memory
 from tasks.progress import StepProgress, format_seconds, run_progress
 from tasks.sources import find_model_here
 from tasks.storage.artifact_store import ArtifactStore
@@ -144,16 +144,13 @@ def step(name: str, *, version: int, uses_models: bool = False) -> Callable[[Cal
         signature = inspect.signature(body)
         own_parameter, *parameters = signature.parameters.values()
         public = signature.replace(parameters=parameters)
+        compute = returns_memory(body) if uses_models else body
 
         @wraps(body)
         def run(*args: Any, **kwargs: Any) -> Any:
             bound = public.bind(*args, **kwargs)
             bound.apply_defaults()
-            try:
-                return _obtain(name, version, uses_models, body, bound.arguments)
-            finally:
-                if uses_models:
-                    give_memory_back()
+            return _obtain(name, version, uses_models, compute, bound.arguments)
 
         run.__signature__ = public  # type: ignore[attr-defined]
         run.__annotations__ = {k: v for k, v in body.__annotations__.items() if k != own_parameter.name}
