@@ -34,8 +34,9 @@ up: install
 down:
 	$(BIN)/capo down
 
+# Test files on several processes, each with a home, servers and one thread of torch's of its own.
 test: install-dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 # Tests of survival and of bad input that `make test` runs too, with ten times as many kills, damages and mutants.
 torture: install-dev
