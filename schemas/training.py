@@ -124,10 +124,15 @@ class OptimisationConfig(TokenLimits):
         description="processes of this machine that train one adapter together, each on a GPU of its own and with its "
         "share of every batch; auto: one per visible GPU, one on CPU",
     )
+    fsdp: bool = Field(
+        default=False,
+        description="whether these processes share out the model's frozen layers, for a model that one GPU cannot hold "
+        "beside a batch (fully sharded data parallelism, arXiv 2304.11277); slower",
+    )
 
     def cache_identity(self) -> JsonValue:
-        """Return what decides the outcome: all but the number of processes, which changes rounding only."""
-        return self.model_dump(mode="json", exclude={"n_processes"})
+        """Return what decides the outcome: all but the processes and what they share, which change rounding only."""
+        return self.model_dump(mode="json", exclude={"n_processes", "fsdp"})
 
     @model_validator(mode="after")
     def _trl_trains_in_one_process(self) -> Self:
@@ -136,6 +141,8 @@ class OptimisationConfig(TokenLimits):
                 f"n_processes is {self.n_processes}, but trainer trl trains in one process; set trainer: grouped, or "
                 "n_processes: 1"
             )
+        if self.trainer == "trl" and self.fsdp:
+            raise ValueError("fsdp is true, but trainer trl trains alone; set trainer: grouped, or fsdp: false")
         return self
 
 

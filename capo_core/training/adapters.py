@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from capo_core.errors import TrainingError
+from capo_core.errors import ConfigError, TrainingError
 from capo_core.models import check_adapter, choose_device, load_model, read_adapter_settings
 from schemas.artifacts import ModelRef
 from schemas.training import AdapterConfig, CAPOConfig, ModelConfig, OptimisationConfig
@@ -28,16 +28,26 @@ _KINDS = {
 }
 
 
-def new_adapter(model: ModelRef, config: ModelConfig, adapter: AdapterConfig, trainer: str) -> PeftModel:
+def new_adapter(
+    model: ModelRef, config: ModelConfig, adapter: AdapterConfig, trainer: str, *, fsdp: bool = False
+) -> PeftModel:
     """Return the base model with a fresh adapter in float32, drawn from torch's current random state.
+
+    Args:
+        model: base model.
+        config: dtype, device and quantisation.
+        adapter: LoRA, DoRA or OFT settings.
+        trainer: grouped or trl.
+        fsdp: whether the processes of a group share out the frozen layers.
 
     Raises:
         TrainingError: if the model has none of the target modules, or they do not fit the adapter's type.
+        ConfigError: if 4-bit weights were to be shared out.
     """
     from peft import get_peft_model
 
     settings = _peft_settings(adapter)
-    base = _load_frozen(model, config, trainer)
+    base = _load_frozen(model, config, trainer, fsdp)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Invalid `oft_block_size`")  # an error below
@@ -48,17 +58,24 @@ def new_adapter(model: ModelRef, config: ModelConfig, adapter: AdapterConfig, tr
         ) from error
     if adapter.type == "oft":
         _refuse_adjusted_blocks(trainable, adapter.r)
-    return _prepare(trainable, trainer)
+    return _prepare(trainable, config, trainer, fsdp)
 
 
 def open_adapter(
-    model: ModelRef, config: ModelConfig, adapter: AdapterConfig, adapter_dir: Path, trainer: str
+    model: ModelRef,
+    config: ModelConfig,
+    adapter: AdapterConfig,
+    adapter_dir: Path,
+    trainer: str,
+    *,
+    fsdp: bool = False,
 ) -> PeftModel:
-    """Return the base model with the adapter of a folder, to be trained further.
+    """Return the base model with the adapter of a folder, to be trained further; arguments as of `new_adapter`.
 
     Raises:
         ModelError: if the folder has no adapter of this model.
         TrainingError: if the adapter's type, rank or scale are not those configured.
+        ConfigError: if 4-bit weights were to be shared out.
     """
     from peft import PeftConfig, PeftModel
 
@@ -74,8 +91,9 @@ def open_adapter(
         settings.lora_dropout = adapter.dropout
     # Where the files are, so that PEFT never asks a hub for the base model when it saves a checkpoint.
     settings.base_model_name_or_path = model.path
-    base = _load_frozen(model, config, trainer)
-    return _prepare(PeftModel.from_pretrained(base, str(adapter_dir), config=settings, is_trainable=True), trainer)
+    base = _load_frozen(model, config, trainer, fsdp)
+    trainable = PeftModel.from_pretrained(base, str(adapter_dir), config=settings, is_trainable=True)
+    return _prepare(trainable, config, trainer, fsdp)
 
 
 def hash_weights(adapter_dir: Path) -> str:
@@ -119,9 +137,13 @@ def _peft_settings(adapter: AdapterConfig) -> PeftConfig:
     )
 
 
-def _load_frozen(model: ModelRef, config: ModelConfig, trainer: str) -> PreTrainedModel:
-    """Return the model that the adapter is trained beside."""
-    device = choose_device(config.device)
+def _load_frozen(model: ModelRef, config: ModelConfig, trainer: str, fsdp: bool) -> PreTrainedModel:
+    """Return the model that the adapter is trained beside; one that is shared out stays on CPU until it is."""
+    if fsdp and config.quantization != "none":
+        raise ConfigError(
+            f"model.quantization is {config.quantization}, which cannot be shared out; set it to none, or fsdp: false"
+        )
+    device = "cpu" if fsdp else choose_device(config.device)
     return load_model(model, config.dtype, device, _attention(config, trainer), config.quantization)
 
 
@@ -146,14 +168,15 @@ def _attention(config: ModelConfig, trainer: str) -> str:
     return FOLDED if choose_device(config.device) == "cpu" else "flex_attention"
 
 
-def _prepare(trainable: PeftModel, trainer: str) -> PeftModel:
-    """Return the model with its layers fused, where the trainer is ours."""
+def _prepare(trainable: PeftModel, config: ModelConfig, trainer: str, fsdp: bool) -> PeftModel:
+    """Return the model with its layers fused, where the trainer is ours, and shared out where asked for."""
     from capo_core.training.fused.layers import fuse_layers
+    from capo_core.training.sharding import shard_layers
 
     _refuse_adapted_head(trainable)
     if trainer == "grouped":
         fuse_layers(trainable)
-    return trainable
+    return shard_layers(trainable, choose_device(config.device)) if fsdp else trainable
 
 
 def _refuse_adapted_head(model: Any) -> None:

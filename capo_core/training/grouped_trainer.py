@@ -17,18 +17,26 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 
 from capo_core.errors import TrainingError
+from capo_core.layout.prefix_tree import count_columns
 from capo_core.training.batch import Family, Part, count_batch, families_per_batch, gather_families, split_into_parts
 from capo_core.training.collate import EncodedCorpus
 from capo_core.training.logps import hidden_dtype
 from capo_core.training.objective import Objective, Sums, add_up, sum_losses
-from capo_core.training.ranks import n_ranks, own_rank, share_families, sum_gradients, sum_over_ranks
+from capo_core.training.ranks import (
+    greatest_over_ranks,
+    n_ranks,
+    own_rank,
+    share_families,
+    sum_gradients,
+    sum_over_ranks,
+)
 from schemas.training import OptimisationConfig
 
 
 class GroupedTrainer(Trainer):
     """Trains on families of groups; a batch too long for one pass goes through in parts whose gradients add up."""
 
-    def __init__(self, *, objective: Objective, max_tokens: int, **kwargs: Any) -> None:
+    def __init__(self, *, objective: Objective, max_tokens: int, filler: Part | None = None, **kwargs: Any) -> None:
         super().__init__(data_collator=self._collate, **kwargs)
         if n_ranks() > 1:
             # Keeps accelerate from wrapping it in DistributedDataParallel, which wants as many backward passes from
@@ -37,12 +45,22 @@ class GroupedTrainer(Trainer):
             trained._is_accelerate_prepared = True
         self._objective = objective
         self._max_tokens = max_tokens
+        self._filler = filler
         self._last: dict[str, float] = {}
 
     def _split(self, families: Sequence[Family]) -> list[Part]:
         """Return this process's share of the families in parts."""
         share = share_families(families, own_rank(), n_ranks())
         return split_into_parts(share, hidden_dtype(self.model), self._max_tokens)
+
+    def _fill_up(self, parts: Sequence[Part]) -> list[Part]:
+        """Return parts to go through in vain: as many as the process with most parts has more than this one.
+
+        Processes that share out a model's layers go through them together or wait for each other forever.
+        """
+        if self._filler is None:
+            return []
+        return [self._filler] * (greatest_over_ranks(len(parts)) - len(parts))
 
     def _collate(self, families: Sequence[Family]) -> dict[str, Any]:
         n_groups, n_tokens = count_batch(families)
@@ -70,10 +88,14 @@ class GroupedTrainer(Trainer):
         model.train()
         n_groups, n_tokens = inputs["n_groups"], inputs["n_chosen_tokens"]
         total = Sums.zero(self.args.device)
+        fillers = self._fill_up(inputs["parts"])
         for part in inputs["parts"]:
             sums = sum_losses(model, part.to(self.args.device), self._objective)
             self.accelerator.backward(sums.loss(self._objective, n_groups, n_tokens))
             total = total + sums.detach()
+        for part in fillers:
+            idle = sum_losses(model, part.to(self.args.device), self._objective)
+            self.accelerator.backward(0.0 * idle.loss(self._objective, n_groups, n_tokens))
         total = sum_over_ranks(total)
         sum_gradients(model.parameters())
         self._last = total.means(self._objective)
@@ -87,7 +109,10 @@ class GroupedTrainer(Trainer):
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Return and log the validation metrics, each a mean over all groups (or chosen tokens) of the split."""
         families: Any = self.eval_dataset
-        total = sum_over_ranks(add_up(self.model, self._split(families), self._objective))
+        parts = self._split(families)
+        fillers = self._fill_up(parts)
+        total = sum_over_ranks(add_up(self.model, parts, self._objective))
+        add_up(self.model, fillers, self._objective)
         metrics = {f"eval_{name}": value for name, value in total.means(self._objective).items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -111,7 +136,7 @@ def grouped_trainer(
         model: PEFT model at the start of training.
         corpus: groups, with reference log-probabilities if the objective has preferences.
         objective: what to minimise.
-        config: token budget of a pass.
+        config: token budget of a pass, and whether the model's layers are shared out.
         settings: from `run.trainer_settings`; its batch size counts groups, and as many families as hold so many on
             average are taken.
     """
@@ -127,6 +152,7 @@ def grouped_trainer(
     return GroupedTrainer(
         objective=objective,
         max_tokens=config.max_tokens_per_pass,
+        filler=split_into_parts([min(train, key=count_columns)], hidden_dtype(model), 1)[0] if config.fsdp else None,
         model=model,
         args=arguments,
         train_dataset=train,

@@ -67,6 +67,17 @@ def share_families(families: Sequence[Family], rank: int, n: int) -> list[Family
     return [families[index] for index in sorted(shares[rank])]
 
 
+def greatest_over_ranks(number: int) -> int:
+    """Return the greatest of the processes' numbers, the same in each."""
+    if n_ranks() == 1:
+        return number
+    # On the device that the group's backend (gloo or NCCL) computes on.
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    greatest = torch.tensor(number, device=device)
+    dist.all_reduce(greatest, dist.ReduceOp.MAX)
+    return int(greatest)
+
+
 def sum_over_ranks(sums: Sums) -> Sums:
     """Return the sums over every process's groups, the same in each."""
     if n_ranks() == 1:

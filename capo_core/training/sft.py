@@ -82,7 +82,7 @@ def _train(demonstrations: pl.DataFrame, job: SFTJob, progress: Progress) -> Tra
     from capo_core.training.checkpoints import run_identity
     from capo_core.training.collate import encode_demonstrations
     from capo_core.training.log import summarise
-    from capo_core.training.ranks import own_rank
+    from capo_core.training.ranks import n_ranks, own_rank
     from capo_core.training.run import checkpoint_folder, run_trainer, trainer_settings
     from capo_core.versions import library_versions
 
@@ -100,10 +100,11 @@ def _train(demonstrations: pl.DataFrame, job: SFTJob, progress: Progress) -> Tra
     )
     with isolated_rng(job.seed), quiet_libraries(), checkpoint_folder(job.checkpoint_dir, config) as (folder, save):
         about = (job.model, job.settings, job.adapter)
+        fsdp = config.fsdp and n_ranks() > 1
         trainable = (
-            open_adapter(*about, job.start_dir, config.trainer)
+            open_adapter(*about, job.start_dir, config.trainer, fsdp=fsdp)
             if job.start_dir
-            else new_adapter(*about, config.trainer)
+            else new_adapter(*about, config.trainer, fsdp=fsdp)
         )
         if config.gradient_checkpointing:
             checkpoint_activations(trainable)

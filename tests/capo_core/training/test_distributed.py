@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -16,14 +17,17 @@ import killed_training
 import polars as pl
 import psutil
 import pytest
+import sharded_model
 import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file
-from tiny_model import ADAPTER, FLOAT32, demonstrations, one_thread, save_tiny_model, tiny
+from tiny_model import ADAPTER, FLOAT32, demonstrations, one_thread, preferences, save_tiny_model, tiny
 
-from capo_core.errors import TrainingError
+from capo_core.errors import ConfigError, TrainingError
 from capo_core.progress import silent
+from capo_core.training.adapters import new_adapter
 from capo_core.training.batch import count_batch, split_into_parts
+from capo_core.training.capo import train_capo
 from capo_core.training.collate import PreferenceGroup
 from capo_core.training.job import SFTJob
 from capo_core.training.launch import processes_to_start, train_in_processes
@@ -31,7 +35,7 @@ from capo_core.training.log import TrainingResult
 from capo_core.training.ranks import share_families
 from capo_core.training.sft import train_sft
 from schemas.artifacts import ModelRef
-from schemas.training import AdapterConfig, SFTConfig
+from schemas.training import AdapterConfig, CAPOConfig, SFTConfig
 
 __all__ = ["one_thread", "tiny"]
 
@@ -183,6 +187,65 @@ def test_two_processes_fine_tune_as_one_does(tiny: ModelRef, tmp_path: Path) -> 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out1", "out2"]
     names = sorted(path.name for path in (tmp_path / "out2").iterdir())
     assert names == ["README.md", "adapter_config.json", "adapter_model.safetensors"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"gradient_checkpointing": True}, {"max_tokens_per_pass": 64}],
+    ids=["plain", "activations computed again", "a pass per family"],
+)
+def test_processes_that_share_out_the_layers_train_as_one_does(
+    tiny: ModelRef, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    # 7 families in threes and a validation split of 3: in no batch have both processes as many.
+    data = demonstrations(7, 3)
+    sft = SFT.model_copy(update=changes)
+    capo = CAPOConfig(n_epochs=1, batch_size=6, learning_rate=1e-2, **changes)
+
+    def train(name: str, **processes: Any) -> list[TrainingResult]:
+        folder = tmp_path / name
+        supervised = train_sft(
+            data, tiny, FLOAT32, ADAPTER, sft.model_copy(update=processes), seed=5, output_dir=folder / "sft"
+        )
+        preferred = train_capo(
+            preferences(7), tiny, FLOAT32, ADAPTER, capo.model_copy(update=processes),
+            sft_adapter_dir=folder / "sft", seed=5, output_dir=folder / "capo",
+        )  # fmt: skip
+        return [supervised, preferred]
+
+    alone, sharing = train("alone"), train("sharing", n_processes=2, fsdp=True)
+    for method, one, two in zip(("sft", "capo"), alone, sharing, strict=True):
+        assert largest_difference(tmp_path / "alone" / method, tmp_path / "sharing" / method) <= 1e-5
+        assert one.log.drop("value").equals(two.log.drop("value"))
+        losses = (log.filter(metric="loss")["value"] for log in (one.log, two.log))
+        assert next(losses).to_numpy() == pytest.approx(next(losses).to_numpy(), abs=1e-5)
+
+
+@pytest.mark.slow
+def test_each_process_holds_its_share_of_the_layers_and_the_whole_adapter(tiny: ModelRef, tmp_path: Path) -> None:
+    command = ["-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1", "--nproc-per-node=2"]
+    subprocess.run(
+        [sys.executable, *command, str(sharded_model.__file__), tiny.path, str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}, check=True,
+    )  # fmt: skip
+    counted = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    for own in counted:
+        assert own["trained"] == own["trained_in_all"]
+        assert own["frozen_in_layers"] <= 0.55 * own["frozen_in_layers_in_all"]
+    assert sum(own["frozen_in_layers"] for own in counted) >= counted[0]["frozen_in_layers_in_all"]
+
+
+def test_sharing_out_the_layers_does_not_make_it_another_training() -> None:
+    assert SFTConfig(fsdp=True).cache_identity() == SFTConfig().cache_identity()
+
+
+def test_what_cannot_be_shared_out_is_refused(tiny: ModelRef) -> None:
+    with pytest.raises(ValidationError, match=r"fsdp is true, but trainer trl trains alone; set trainer: grouped"):
+        SFTConfig(trainer="trl", fsdp=True)
+    four_bits = FLOAT32.model_copy(update={"quantization": "nf4"})
+    with pytest.raises(ConfigError, match=r"model.quantization is nf4, which cannot be shared out; set it to none"):
+        new_adapter(tiny, four_bits, ADAPTER, "grouped", fsdp=True)
 
 
 @pytest.mark.slow
