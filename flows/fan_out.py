@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 from prefect.client.orchestration import get_client
@@ -33,12 +32,21 @@ def task_runner() -> TaskRunner[Any]:
     return ThreadPoolTaskRunner(max_workers=found.n_at_once or 1)
 
 
-class _ProcessPool(ProcessPoolTaskRunner):
-    """Processes that report to the run's own Prefect server."""
+class _TellsTheServer:
+    """A task runner whose steps report to the server that this process uses, a temporary one of its own included."""
+
+    @cached_property
+    def _server(self) -> str:
+        with get_client(sync_client=True) as client:
+            return str(client.api_url)
 
     def submit(self, *args: Any, **kwargs: Any) -> Any:
-        with _told_the_server():
-            return super().submit(*args, **kwargs)
+        with temporary_settings({PREFECT_API_URL: self._server}):
+            return super().submit(*args, **kwargs)  # type: ignore[misc]
+
+
+class _ProcessPool(_TellsTheServer, ProcessPoolTaskRunner):
+    """Processes of this machine."""
 
 
 def _ray_runner(found: FanOut) -> TaskRunner[Any]:
@@ -48,11 +56,11 @@ def _ray_runner(found: FanOut) -> TaskRunner[Any]:
     except ImportError:
         raise ConfigError(f"{SETTING}={os.environ[SETTING]}: Ray is not installed; pip install 'capo[ray]'") from None
 
-    class StepRayTaskRunner(RayTaskRunner):
+    class StepRayTaskRunner(_TellsTheServer, RayTaskRunner):
         """Asks the cluster for as many GPUs as a step's training has processes, where the cluster has any."""
 
         def submit(self, task: Any, parameters: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-            with remote_options(**_resources(task, parameters)), _told_the_server():
+            with remote_options(**_resources(task, parameters)):
                 return super().submit(task, parameters, *args, **kwargs)
 
     if found.address is not None:
@@ -62,15 +70,6 @@ def _ray_runner(found: FanOut) -> TaskRunner[Any]:
     if found.n_at_once is not None:
         init_kwargs["num_cpus"] = found.n_at_once
     return StepRayTaskRunner(init_kwargs=init_kwargs)
-
-
-@contextmanager
-def _told_the_server() -> Iterator[None]:
-    """Let what is submitted report to the server that this process uses, a temporary one of its own included."""
-    with get_client(sync_client=True) as client:
-        url = str(client.api_url)
-    with temporary_settings({PREFECT_API_URL: url}):
-        yield
 
 
 def _resources(task: Any, parameters: dict[str, Any]) -> dict[str, Any]:

@@ -76,9 +76,14 @@ class RunProgress:
                 self.seconds_expected += self.typical_seconds[step]
 
     def describe(self, step: str) -> str:
-        """Return `step 7 of 41, about 3:10 left` for a step just begun, with what is known."""
+        """Return `step 7 of 41, about 3:10 left` for a step just begun, with what is known.
+
+        A process that computes steps of another's run has no plan and counts only its own, so it gives no number.
+        """
         with self._lock:
             n_begun, n_planned = self.begun.total(), self.planned.total()
+            if n_planned == 0:
+                return "begun"
             if n_planned < n_begun or step not in self.typical_seconds:
                 return f"step {n_begun}"
             pace = (self.seconds_spent + _PRIOR_SECONDS) / (self.seconds_expected + _PRIOR_SECONDS)

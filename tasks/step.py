@@ -193,8 +193,10 @@ def _send(current: Step, step: StepTask, inputs: Mapping[str, Any], flow_run_id:
     """Let a job compute a step, unless it was computed before, and return what its lineage record says."""
     found = recall(current.store, current.key, current.logger)
     if found is None:
-        current.logger.info("%s: sent as a job", current.label)
+        progress, started = run_progress(flow_run_id), time.monotonic()
+        current.logger.info("%s: %s, sent as a job", progress.describe(current.name), current.label)
         run_as_job(step, inputs, current.label, flow_run_id)
+        progress.record(current.name, time.monotonic() - started)
         found = recall(current.store, current.key, current.logger)
     if found is None:
         raise StackError(
