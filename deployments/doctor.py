@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from rich.console import Console
 from rich.table import Table
 
-from capo_core.errors import InputFileError, StoreError
+from capo_core.errors import ConfigError, InputFileError, StoreError
 from capo_core.redaction import hide_credentials
 from schemas.config import ExperimentConfig
 from schemas.judge import OpenAIJudge
@@ -170,8 +170,22 @@ def _examine_judge(config: ExperimentConfig) -> Iterator[Finding]:
         key = backend.api_key_env
         if key and key not in os.environ:
             yield Finding("judge key", "missing", key, f"set {key} to the endpoint's key")
+        if backend.api_key_block:
+            yield _examine_block(backend.api_key_block)
         models = f"{backend.base_url.rstrip('/')}/models"
         yield _probe("judge", models, f"start the endpoint or correct judge.backends.{place}.base_url")
+
+
+def _examine_block(name: str) -> Finding:
+    from tasks.secret_blocks import read_secret_block
+
+    try:
+        read_secret_block(name)
+    except ConfigError as error:
+        return Finding("judge key", "missing", name, str(error))
+    except httpx.HTTPError as error:
+        return Finding("judge key", "missing", name, f"Prefect's server does not answer ({type(error).__name__})")
+    return Finding("judge key", "ok", f"Prefect's Secret block {name}")
 
 
 def _probe(subject: str, url: str, advice: str) -> Finding:

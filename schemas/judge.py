@@ -35,6 +35,9 @@ class OpenAIJudge(Section):
     )
     model: str = Field(min_length=1)
     api_key_env: str | None = Field(default=None, description="name of the environment variable holding the key")
+    api_key_block: str | None = Field(
+        default=None, min_length=1, description="or of the Prefect block of type Secret that holds it"
+    )
     timeout_seconds: float = Field(default=60.0, gt=0, description="of one attempt")
     deadline_seconds: float = Field(default=180.0, gt=0, description="of a question, all attempts and pauses together")
     max_attempts: int = Field(default=6, ge=1, le=6)
@@ -50,6 +53,12 @@ class OpenAIJudge(Section):
     def judge(self) -> dict[str, str]:
         """What a verdict depends on: which model, where. The rest limits how long, how often and how much is asked."""
         return {"type": self.type, "base_url": self.base_url, "model": self.model}
+
+    @model_validator(mode="after")
+    def _the_key_is_in_one_place(self) -> Self:
+        if self.api_key_env is not None and self.api_key_block is not None:
+            raise ValueError("the key is in api_key_env or in api_key_block; set one of them to null")
+        return self
 
     @model_validator(mode="after")
     def _a_cost_limit_has_prices(self) -> Self:

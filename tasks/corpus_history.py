@@ -6,13 +6,13 @@ who take in a batch at the same time one succeeds.
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 
 from prefect.events import emit_event
-from pydantic import ValidationError
 
 from capo_core.durable_files import create_file_atomically, write_file_atomically
-from capo_core.errors import CorpusError
+from capo_core.errors import CorpusError, DamagedArtifactError
 from schemas.artifacts import ArtifactRef, SourceFile
 from schemas.batches import CorpusHistory, TakenBatch
 from schemas.config import CorpusConfig, ExperimentConfig
@@ -20,11 +20,13 @@ from tasks.sources import find_source
 from tasks.storage.artifact_store import ArtifactStore
 from tasks.storage.home import artifacts_url, capo_home
 from tasks.storage.object_folder import reach
+from tasks.storage.records import open_record, seal_record
 
 BATCH_INGESTED = "capo.batch.ingested"
 """Event of a corpus that has a new version; its payload: version, changed (annotators), config."""
 
 _FOLDER = "corpora"
+_SEALED = "taken"
 
 
 def read_history(corpus: str, version: int | None = None) -> CorpusHistory:
@@ -41,10 +43,7 @@ def read_history(corpus: str, version: int | None = None) -> CorpusHistory:
     for number, (place, content) in enumerate(_read_entries(corpus), start=2):
         if not place.endswith(_file(number)):
             raise CorpusError(f"{place}: version {number} of {corpus} is missing; restore it from a backup")
-        try:
-            batches.append(TakenBatch.model_validate_json(content))
-        except ValidationError as error:
-            raise CorpusError(f"{place}: is not a batch of a corpus: {error}; restore it from a backup") from error
+        batches.append(_read_taken(content, place))
     history = CorpusHistory(corpus=corpus, batches=tuple(batches))
     if version is None:
         return history
@@ -86,13 +85,13 @@ def append_batch(corpus: str, batch: ArtifactRef, source: SourceFile, *, version
     """
     taken = TakenBatch(batch=batch, file=source.name, sha256=source.sha256, taken_at=datetime.now(UTC))
     is_next = version == read_history(corpus).version + 1
-    if not (is_next and _create_entry(corpus, version, taken.model_dump_json(indent=1).encode("utf-8"))):
+    if not (is_next and _create_entry(corpus, version, _write_taken(taken))):
         raise CorpusError(f"corpus {corpus}: another batch was taken in meanwhile; take {source.name} in again")
 
 
 def replace_batch(corpus: str, version: int, taken: TakenBatch) -> None:
     """Put a batch in place of the one that a version took in: the same without a person who is erased."""
-    content = taken.model_dump_json(indent=1).encode("utf-8")
+    content = _write_taken(taken)
     url, name = artifacts_url(), f"{_FOLDER}/{corpus}/{_file(version)}"
     if url is None:
         write_file_atomically(capo_home() / name, content)
@@ -119,6 +118,21 @@ def announce_batch(config: ExperimentConfig, version: int, corpus: ArtifactRef) 
 
 def _file(version: int) -> str:
     return f"{version:06}.json"
+
+
+def _write_taken(taken: TakenBatch) -> bytes:
+    return seal_record({_SEALED: taken.model_dump(mode="json")})
+
+
+def _read_taken(content: bytes, place: str) -> TakenBatch:
+    """Return an entry, if no byte of it was changed; entries of before entries were sealed are the batch alone."""
+    try:
+        entry = json.loads(content)
+        if isinstance(entry, dict) and _SEALED in entry:
+            entry = open_record(content, place)[_SEALED]
+        return TakenBatch.model_validate(entry)
+    except (ValueError, RecursionError, DamagedArtifactError) as error:
+        raise CorpusError(f"{place}: is not a batch of a corpus: {error}; restore it from a backup") from error
 
 
 def _create_entry(corpus: str, version: int, content: bytes) -> bool:

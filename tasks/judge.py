@@ -26,6 +26,7 @@ from schemas.judge import JudgeConfig, OpenAIJudge
 from schemas.training import ModelConfig
 from tasks.caching import compute_cache_key
 from tasks.judge_traces import trace_calls
+from tasks.secret_blocks import read_secret_block
 from tasks.step import Step, step
 from tasks.tracking import name_figures
 
@@ -145,7 +146,8 @@ def _open_backend(step: Step, judge: JudgeConfig, base: ModelRef | None, model: 
     """Return the one judge that the configuration names."""
     (backend,) = judge.backends
     if isinstance(backend, OpenAIJudge):
-        return OpenAIJudgeBackend(backend, on_call=trace_calls(step.run_id))
+        key = None if backend.api_key_block is None else read_secret_block(backend.api_key_block)
+        return OpenAIJudgeBackend(backend, api_key=key, on_call=trace_calls(step.run_id))
     if base is None or model is None:
         raise ValueError("a local judge needs a model")
     return LocalJudgeBackend(load_policy(base, model, None), load_tokenizer(base), backend.batch_size, name=base.id)

@@ -57,23 +57,25 @@ class OpenAIJudgeBackend:
         self,
         config: OpenAIJudge,
         *,
+        api_key: str | None = None,
         backoff_seconds: float = 0.5,
         on_call: Callable[[JudgeCall], None] | None = None,
     ) -> None:
-        """Read the key from the environment variable that `config.api_key_env` names.
+        """Take the key that is given, or read it from the environment variable that `config.api_key_env` names.
 
         Args:
             config: endpoint, model, limits, prices. The budget is one for everything this object asks.
+            api_key: the key, where the caller has it from elsewhere.
             backoff_seconds: see `draw_pauses`.
             on_call: told of every attempt once its question is answered, in the thread that takes the answers.
 
         Raises:
-            JudgeError: if the variable is named but not set, or holds what cannot be a key.
+            JudgeError: if the variable is named but not set, or what is there cannot be a key.
         """
         self._config = config
         self._backoff_seconds = backoff_seconds
         self._on_call = on_call or _ignore
-        self._api_key = _read_key(config.api_key_env)
+        self._api_key = _read_key(config.api_key_env) if api_key is None else _check_key(api_key, "the key given")
         self._budget = Budget(config)
         # Options a server has been shown not to take, for all calls that follow.
         self._refused: frozenset[str] = frozenset()
@@ -97,7 +99,7 @@ class OpenAIJudgeBackend:
         from openai import AsyncOpenAI
 
         client = AsyncOpenAI(
-            api_key=self._api_key,
+            api_key=self._api_key or "none",  # the library insists on one
             base_url=self._config.base_url,
             timeout=self._config.timeout_seconds,
             max_retries=0,
@@ -219,7 +221,7 @@ class OpenAIJudgeBackend:
 
     def _redact(self, text: str) -> str:
         """Return `text` without the key, which some servers repeat in their complaints."""
-        return text.replace(self._api_key, "[key]") if self._config.api_key_env else text
+        return text.replace(self._api_key, "[key]") if self._api_key else text
 
 
 def _ignore(call: JudgeCall) -> None:
@@ -236,15 +238,21 @@ def _add_known(counts: Iterable[int | None]) -> int | None:
     return sum(known) if known else None
 
 
-def _read_key(variable: str | None) -> str:
-    """Return the key in the environment variable, or a placeholder that the client library insists on."""
+def _read_key(variable: str | None) -> str | None:
+    """Return the key in the environment variable, None where no variable is named."""
     if variable is None:
-        return "none"
-    key = os.environ.get(variable, "").strip()
-    if not key:
+        return None
+    key = os.environ.get(variable, "")
+    if not key.strip():
         raise JudgeError(f"the judge's key is expected in the environment variable {variable}, which is not set")
-    if not key.isascii() or not key.isprintable():
-        raise JudgeError(f"the environment variable {variable} holds characters that no key has; set it to the key")
+    return _check_key(key, f"the environment variable {variable}")
+
+
+def _check_key(key: str, place: str) -> str:
+    """Return the key without the space around it, if it can be one."""
+    key = key.strip()
+    if not key or not key.isascii() or not key.isprintable():
+        raise JudgeError(f"{place} holds characters that no key has, or none; set it to the key")
     return key
 
 

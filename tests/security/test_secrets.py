@@ -11,8 +11,10 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
+from prefect.blocks.system import Secret
 from prefect.settings import get_current_settings
 from tiny_model import save_tiny_model
 
@@ -23,12 +25,14 @@ from tasks.storage.home import capo_home
 
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLE = ROOT / "deployments" / "configs" / "example" / "nli-smollm2-135m.yaml"
+BLOCK = "key-of-the-other-judge"
 CANARIES = {
     name: f"canary-{number}-4c9f1e7ab2"
     for number, name in enumerate(
         (
             "JUDGE_API_KEY", "OPENAI_API_KEY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
             "HF_TOKEN", "MLFLOW_TRACKING_PASSWORD", "CAPO_SERVE_API_KEY", "PREFECT_PASSWORD", "POSTGRES_PASSWORD",
+            BLOCK,
         )
     )
 }  # fmt: skip
@@ -48,11 +52,13 @@ class _Gossip(BaseHTTPRequestHandler):
     """A judge that tells everybody the key it was given: in an error first, then in its answers."""
 
     asked = 0
+    keys: ClassVar[set[str]] = set()
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
         type(self).asked += 1
         key = self.headers["Authorization"]
+        self.keys.add(key)
         said = {"role": "assistant", "content": f"{key}: A"}
         body = json.dumps(
             {"error": {"message": f"bad key {key}", "type": "x", "code": key}}
@@ -97,16 +103,20 @@ def test_no_secret_is_in_an_artifact_a_database_a_log_or_a_report(
     caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     for name, secret in CANARIES.items():
-        monkeypatch.setenv(name, secret)
+        if name != BLOCK:
+            monkeypatch.setenv(name, secret)
+    Secret(value=CANARIES[BLOCK]).save(BLOCK, overwrite=True)
     caplog.set_level(logging.DEBUG)
     model = save_tiny_model(tmp_path_factory.mktemp("tiny"), max_position_embeddings=4096)
-    backend = f"{{type: openai, base_url: '{judge}', model: gossip, api_key_env: JUDGE_API_KEY, max_attempts: 2}}"
-    overrides = ["name=secrets", *SMALL, f"model.id={model.path}", f"judge.backends=[{backend}]"]
+    keys = (("gossip", "api_key_env: JUDGE_API_KEY"), ("hearsay", f"api_key_block: {BLOCK}"))
+    backends = [f"{{type: openai, base_url: '{judge}', model: {name}, {key}, max_attempts: 2}}" for name, key in keys]
+    overrides = ["name=secrets", *SMALL, f"model.id={model.path}", f"judge.backends=[{', '.join(backends)}]"]
     config = load_config(EXAMPLE, overrides)
     references = stages.report(config)
     said = capfd.readouterr()
     assert "report" in references
-    assert _Gossip.asked > 5
+    assert _Gossip.asked > 10
+    assert _Gossip.keys == {f"Bearer {CANARIES[name]}" for name in ("JUDGE_API_KEY", BLOCK)}
     everywhere = {Path(os.environ["PREFECT_HOME"]), capo_home()}
     database = get_current_settings().server.database.connection_url
     if database is not None and "///" in database.get_secret_value():

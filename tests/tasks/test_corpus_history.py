@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from capo_core.errors import CorpusError
 from schemas.artifacts import ArtifactRef, SourceFile
+from schemas.batches import TakenBatch
 from tasks.corpus_history import append_batch, read_history
 
 BATCH = ArtifactRef(kind="batch", sha256="a" * 64, rows=1, schema_version=1)
@@ -71,3 +73,22 @@ def test_an_entry_that_is_gone_or_spoiled_is_an_error_and_no_shorter_history(pla
         read_history("c")
     entry.write_bytes(content)
     assert read_history("c").version == 3
+
+
+def test_no_changed_byte_of_an_entry_is_believed(place: Callable[[], Path]) -> None:
+    append_batch("c", BATCH, source("b.csv"), version=2)
+    entry = place() / "000002.json"
+    content = entry.read_bytes()
+    for position in range(len(content)):
+        changed = bytearray(content)
+        changed[position] ^= 1
+        entry.write_bytes(changed)
+        with pytest.raises(CorpusError, match=r"000002\.json: is not a batch of a corpus"):
+            read_history("c")
+
+
+def test_an_entry_of_before_entries_were_sealed_is_read(place: Callable[[], Path]) -> None:
+    taken = TakenBatch(batch=BATCH, file="b.csv", sha256="b" * 64, taken_at=datetime.now(UTC))
+    place().mkdir(parents=True)
+    (place() / "000002.json").write_text(taken.model_dump_json(indent=1))
+    assert read_history("c").batches == (taken,)

@@ -18,9 +18,9 @@ KEY = "sk-secret-of-the-test"
 
 
 def make_backend(address: str, **settings: Any) -> OpenAIJudgeBackend:
-    on_call = settings.pop("on_call", None)
+    given = {name: settings.pop(name) for name in ("on_call", "api_key") if name in settings}
     config = OpenAIJudge.model_validate({"base_url": address, "model": "m", "timeout_seconds": 5.0} | settings)
-    return OpenAIJudgeBackend(config, backoff_seconds=0.01, on_call=on_call)
+    return OpenAIJudgeBackend(config, backoff_seconds=0.01, **given)
 
 
 def ask(address: str, n: int = 1, **settings: Any) -> list[JudgeAnswer]:
@@ -246,6 +246,15 @@ def test_a_missing_or_impossible_key_is_named(monkeypatch: pytest.MonkeyPatch, v
         monkeypatch.setenv(KEY_VARIABLE, value)
     with pytest.raises(JudgeError, match=f"environment variable {KEY_VARIABLE}.*{reason}"):
         make_backend("http://127.0.0.1:9/v1", api_key_env=KEY_VARIABLE)
+
+
+def test_a_key_that_is_given_is_sent_and_shown_nowhere() -> None:
+    with serve(lambda request: Scripted(f"bad key {KEY}", 401)) as server:
+        (answer,) = ask(server.address, api_key=KEY)
+    assert server.requests[0].authorization == f"Bearer {KEY}"
+    assert "bad key [key]" in answer.response
+    with pytest.raises(JudgeError, match="the key given holds characters that no key has"):
+        make_backend("http://127.0.0.1:9/v1", api_key="sk-ä")
 
 
 def test_a_key_for_another_service_is_not_given_away(monkeypatch: pytest.MonkeyPatch) -> None:
