@@ -19,6 +19,7 @@ from tasks.inbox import TAKEN, inbox_root
 from tasks.people import read_erasures
 from tasks.sources import annotator_secret, find_source
 from tasks.storage.artifact_store import ArtifactStore
+from tasks.storage.home import artifacts_url
 
 
 def list_raw_files(config: ExperimentConfig, further: Sequence[Path] = ()) -> list[Path]:
@@ -124,6 +125,8 @@ def erase_annotator(console: Console, config: ExperimentConfig, said: str) -> bo
         )
     for path in _find_files_with(config, plan.pseudonym):
         say(f"{path} still holds the person; it is yours: take the rows out, or delete it")
+    if artifacts_url() is not None:
+        say("run this command on every machine that shares the artifacts: each has copies of its own")
     say("not reached: files that were written elsewhere (exports, predictions, suggestions), backups, other machines")
     return bool(plan.refs)
 

@@ -62,11 +62,10 @@ def erase_from_mlflow(refs: Collection[str]) -> ErasedRuns:
             client.delete_registered_model(name)
     runs = [run for run in _list_runs() if not wanted.isdisjoint(run.data.tags.values())]
     for run in runs:
-        _delete_traces(run)
-        if run.info.lifecycle_stage == "active":
-            client.delete_run(run.info.run_id)
+        _delete_run(run)
     models = [version.model_id for version in versions]
     for model_id in models:
+        _delete_files(client.get_logged_model(model_id).artifact_location)
         client.delete_logged_model(model_id)
     flow_runs = {run.data.tags[tracking.FLOW_RUN_TAG] for run in runs if tracking.FLOW_RUN_TAG in run.data.tags}
     left = _delete_for_good([run.info.run_id for run in runs], models)
@@ -85,6 +84,31 @@ def _list_runs() -> Iterator[Any]:
         )
 
 
+def _delete_run(run: Any) -> None:
+    """Delete a run with its files, traces and tags: a server keeps those of a run that is only marked as deleted.
+
+    Tags that name artifacts stay: they are how an erasure that was cut short finds the run again, and say nothing.
+    """
+    client, run_id = tracking.tracking_client(), run.info.run_id
+    _delete_traces(run)
+    _delete_files(run.info.artifact_uri)
+    if run.info.lifecycle_stage != "active":
+        return
+    for tag in run.data.tags:
+        if tag == "mlflow.runName":
+            client.set_tag(run_id, tag, "erased")
+        elif not tag.startswith("mlflow.") and not run.data.tags[tag].startswith("capo:"):
+            client.delete_tag(run_id, tag)
+    client.delete_run(run_id)
+
+
+def _delete_files(location: str) -> None:
+    """Delete the files of a run or a model where they are kept, through the server if they are kept behind it."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    get_artifact_repository(location, tracking_uri=tracking.tracking_uri()).delete_artifacts()
+
+
 def _delete_traces(run: Any) -> None:
     """Delete the calls to judges that were recorded under a run: they hold what was asked and answered."""
     client, experiment = tracking.tracking_client(), run.info.experiment_id
@@ -95,20 +119,16 @@ def _delete_traces(run: Any) -> None:
 
 
 def _delete_for_good(run_ids: list[str], model_ids: list[str]) -> tuple[str, ...]:
-    """Delete what is marked as deleted from a database of this machine, files included; return what a server keeps."""
+    """Delete what is marked as deleted from a database of this machine; return what a server keeps in its own."""
     uri = tracking.tracking_uri()
     if not uri.startswith(_SQLITE):
         return (*run_ids, *model_ids)
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
     from mlflow.tracking._tracking_service.utils import _get_store
 
     store = _get_store(uri)
     for model_id in model_ids:
-        model = store.get_logged_model(model_id, allow_deleted=True)
-        get_artifact_repository(model.artifact_location).delete_artifacts()
         store._hard_delete_logged_model(model_id)
     for run_id in run_ids:
-        get_artifact_repository(store.get_run(run_id).info.artifact_uri).delete_artifacts()
         store._hard_delete_run(run_id)
     _rewrite(Path(uri.removeprefix(_SQLITE)))
     return ()

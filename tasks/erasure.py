@@ -133,11 +133,12 @@ def _find_saying(
 ) -> Iterator[tuple[ArtifactRef, set[str]]]:
     """Yield the artifacts that a person's words entered a corpus by, and who else is in them.
 
+    Copies on this machine count too: where artifacts are shared, another machine may have erased the originals.
     A pseudonym is of one corpus. The same id may be in several, where ids are kept: then an artifact counts if it was
     read under the corpus's own files' names.
     """
     own = {Path(path).name for path in corpus.paths} | {taken.file for taken in read_history(corpus.name).batches}
-    for kind, sha256 in store.folders():
+    for kind, sha256 in sorted({*store.folders(), *store.kept()}):
         if kind not in _SAYING:
             continue
         ref = store.find(kind, sha256)

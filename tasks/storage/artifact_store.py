@@ -223,12 +223,18 @@ class ArtifactStore:
         """Return the bytes of every artifact by (kind, sha256), sorted."""
         if self.remote is not None:
             return self.remote.sizes()
-        folders = sorted(path for path in self.root.glob("*/*") if path.is_dir() and not path.name.startswith("."))
-        return {(path.parent.name, path.name): sum(file.stat().st_size for file in path.iterdir()) for path in folders}
+        return {
+            found: sum(file.stat().st_size for file in self.root.joinpath(*found).iterdir()) for found in self.kept()
+        }
 
     def folders(self) -> list[tuple[str, str]]:
         """Return (kind, sha256) of every artifact, sorted."""
         return list(self.sizes())
+
+    def kept(self) -> list[tuple[str, str]]:
+        """Return (kind, sha256) of every artifact that this machine has, if only as a copy, sorted."""
+        folders = (path for path in self.root.glob("*/*") if path.is_dir() and not path.name.startswith("."))
+        return sorted((path.parent.name, path.name) for path in folders)
 
     def find(self, kind: str, sha256: str) -> ArtifactRef:
         """Return the full reference of an artifact known by kind and hash.

@@ -117,6 +117,54 @@ def test_an_erasure_that_was_cut_short_is_finished_by_the_next(store: ArtifactSt
     assert plan_erasure(CORPUS_CONFIG, "ann").refs == set()
 
 
+def test_shared_artifacts_are_erased_at_the_url_and_copies_on_every_machine_that_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shared").mkdir()
+    monkeypatch.setenv("CAPO_ARTIFACTS", (tmp_path / "shared").as_uri())
+    monkeypatch.setenv("CAPO_ANNOTATORS_KEY", os.urandom(32).hex())
+
+    def at(machine: str) -> ArtifactStore:
+        monkeypatch.setenv("CAPO_HOME", str(tmp_path / machine))
+        return ArtifactStore()
+
+    def what_is_said(folder: Path) -> list[str]:
+        """Return the Parquet files below a folder that hold the person's words."""
+        tables = folder.rglob("*.parquet")
+        return [str(path) for path in tables if "words of ann" in pl.read_parquet(path).write_json()]
+
+    here = at("here")
+    annotations, corpus = _annotations(here, "ann", "c.csv"), _corpus(here, "words of ann")
+    others = _demonstrations(here, "bob")
+    for key, reads, made in (("ingest", [], annotations), ("split", [annotations], corpus), ("rest", [corpus], others)):
+        _record(here, key, reads, [made])
+        assert here.remote is not None
+        here.remote.create_record(key, here.computations.read(key))
+    there = at("there")
+    for ref in (annotations, corpus, others):
+        there.verify(ref)
+    assert [record["key"] for record in there.lineage()] == ["ingest", "rest", "split"]
+
+    at("here")
+    plan = plan_erasure(CORPUS_CONFIG, "ann")
+    erase_artifacts(plan)
+    finish_erasure(plan)
+    assert what_is_said(tmp_path / "shared") == what_is_said(tmp_path / "here") == []
+    assert here.remote is not None
+    assert here.folders() == [("demonstrations", others.sha256)]
+    assert here.remote.record_keys() == set()
+
+    at("there")
+    assert what_is_said(tmp_path / "there") != [], "nobody reaches the copies of another machine"
+    plan = plan_erasure(CORPUS_CONFIG, "ann")
+    assert plan.refs == {str(annotations), str(corpus)}
+    erase_artifacts(plan)
+    finish_erasure(plan)
+    assert what_is_said(tmp_path / "there") == []
+    assert there.computations.keys() == []
+    there.verify(others)
+
+
 def test_nobody_is_erased_while_a_step_runs(store: ArtifactStore) -> None:
     locks = FlockLockManager()
     locks.acquire_lock("a step", "holder")
