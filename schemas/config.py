@@ -206,7 +206,11 @@ class GenerationConfig(Section):
     )
     split: Literal["validation", "test"] = "test"
     n_history: int = Field(default=50, ge=1, description="the annotator's training annotations shown in context")
-    temperature: float = Field(default=0.7, ge=0, description="0 is greedy")
+    temperature: float = Field(
+        default=1.0,
+        ge=0,
+        description="1: as the model has learned it; below it everybody's text is more typical than it is; 0 is greedy",
+    )
     top_p: float = Field(default=1.0, gt=0, le=1)
     max_new_tokens: int = Field(default=96, ge=8)
     batch_size: int = Field(default=128, ge=1, description="responses decoded at a time, at most")

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cloudpickle
@@ -20,10 +21,12 @@ from capo_core.bundled_models import ENCODER_ID
 from capo_core.config_file import load_config
 from capo_core.errors import ConfigError, ModelError, StackError
 from flows import stages
+from flows.experiment import experiment
 from flows.fan_out import task_runner
 from flows.jobs import compute_step
 from schemas.artifacts import ArtifactRef, ModelRef, SourceFile
 from schemas.config import ExperimentConfig
+from schemas.experiment import ExperimentMatrix
 from tasks.fan_out import FanOut, read_fan_out
 from tasks.ingest import ingest_annotations
 from tasks.jobs import count_gpus, read_inputs, write_inputs
@@ -112,13 +115,19 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> ExperimentConfig:
 def in_threads(
     config: ExperimentConfig, tmp_path_factory: pytest.TempPathFactory, prefect_server: None
 ) -> dict[str, str]:
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as the other processes, which read it when they start
+    with one_torch_thread(), _elsewhere(tmp_path_factory.mktemp("threads")):
+        return stages.train(config)
+
+
+@contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """Compute on one thread, as the other processes do, which read the number when they start."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
-        with _elsewhere(tmp_path_factory.mktemp("threads")):
-            return stages.train(config)
+        yield
     finally:
-        torch.set_num_threads(n_threads)
+        torch.set_num_threads(before)
 
 
 class _elsewhere:  # noqa: N801  (reads as a verb where it is used)
@@ -157,13 +166,24 @@ def test_processes_leave_the_same_artifacts(
             ArtifactStore().verify(ArtifactRef.parse(reference))
 
 
-def test_ray_leaves_the_same_artifacts_though_both_workers_are_killed(
-    in_threads: dict[str, str], config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.slow
+def test_a_matrix_on_ray_has_the_same_results_though_both_workers_are_killed(
+    config: ExperimentConfig, tmp_path_factory: pytest.TempPathFactory, prefect_server: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     pytest.importorskip("prefect_ray", reason="Ray not tested: pip install 'capo[ray]'")
-    with _elsewhere(tmp_path), _killing_trainers(2) as killed:
-        assert _train_with("ray:2", config, monkeypatch) == in_threads
+    matrix = ExperimentMatrix(
+        name="on-ray", configs=("nli.yaml",), methods=("sft",), layouts=("per_annotator", "shared"), seeds=(13, 14)
+    )
+    with one_torch_thread(), _elsewhere(tmp_path_factory.mktemp("matrix-in-threads")):
+        here = experiment(matrix, [config])
+        table = ArtifactStore().read_table(ArtifactRef.parse(here["experiment"]))
+    monkeypatch.setenv("CAPO_FANOUT", "ray:2")
+    with _elsewhere(tmp_path_factory.mktemp("matrix-on-ray")), _killing_trainers(2) as killed:
+        assert experiment.with_options(task_runner=task_runner())(matrix, [config]) == here
+        assert ArtifactStore().read_table(ArtifactRef.parse(here["experiment"])).equals(table)
     assert len(killed) == 2
+    assert set(table["layout"]) == {"per_annotator", "shared"}
 
 
 class _killing_trainers:  # noqa: N801
