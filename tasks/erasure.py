@@ -19,6 +19,7 @@ from capo_core.corpora import BatchContent
 from capo_core.corpora.identities import Naming
 from capo_core.durable_files import write_file_atomically
 from capo_core.errors import DamagedArtifactError
+from capo_core.hashing import hash_file
 from schemas.artifacts import ArtifactRef
 from schemas.config import CorpusConfig
 from tasks.caching import results_folder
@@ -29,7 +30,6 @@ from tasks.step import describe_step
 from tasks.storage.artifact_store import ArtifactStore
 from tasks.storage.garbage import check_nothing_runs, forget
 from tasks.storage.home import capo_home
-from tasks.storage.manifests import hash_file
 
 _SAYING = ("annotations", "batch")
 """Kinds of artifacts that people's words enter by."""

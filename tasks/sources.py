@@ -14,9 +14,9 @@ from prefect.cache_policies import NO_CACHE
 
 from capo_core.durable_files import create_file_atomically
 from capo_core.errors import ConfigError, InputFileError, ModelError
+from capo_core.hashing import hash_file
 from schemas.artifacts import ModelRef, SourceFile
 from tasks.storage.home import capo_home, data_dir, model_cache
-from tasks.storage.manifests import hash_file
 
 BUNDLED = "bundled:"
 _SECRET_BYTES = 32

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -29,6 +29,7 @@ from capo_core.bulk.parts import (
 from capo_core.consent import find_objections
 from capo_core.corpora.identities import Naming
 from capo_core.errors import ConfigError
+from capo_core.hashing import hash_file
 from schemas.config import ExperimentConfig
 from schemas.section import TagPosition
 
@@ -71,46 +72,78 @@ def run_bulk(
     n_rows = sum(pq.read_metadata(source).num_rows for source in sources)
     n_parts = n_parts or -(-n_rows // ROWS_PER_PART)
     _claim(root, sources, config, n_parts, naming)
-    names = [f"part-{number:05d}.parquet" for number in range(n_parts)]
+    names = tuple(f"part-{number:05d}.parquet" for number in range(n_parts))
     with _processes(n_processes) as pool:
-
-        def run(stage: str, function: Callable[..., Counts], arguments: Iterable[tuple], out: Path) -> None:
-            out.mkdir(parents=True, exist_ok=True)
-            open_parts = [given for name, given in zip(names, arguments, strict=True) if not (out / name).exists()]
-            for n_done, future in enumerate([pool.submit(function, *given) for given in open_parts], start=1):
-                future.result()
-                report(stage, n_parts - len(open_parts) + n_done, n_parts)
-
-        def paths(folder: Path) -> list[Path]:
-            return [folder / name for name in names]
-
+        parts = _Parts(folders, names, pool, report)
         if not folders.contexts.exists():
-            _distribute(sources, folders, n_parts)
-            folders.quarantine.mkdir(exist_ok=True)
-            given = zip(paths(folders.raw), paths(folders.annotations), paths(folders.quarantine), strict=True)
-            known = None if naming is None else _know_everybody(folders.raw, naming)
-            run("ingest", ingest_part, [(*three, config.task, known) for three in given], folders.annotations)
-            folders.counts.write_text(json.dumps(count_raw(folders, naming)), encoding="utf-8")
-            contexts = assign_contexts(paths(folders.annotations), config.splits, config.corpus.max_items)
-            write_whole(contexts, folders.contexts)
+            _ingest(parts, sources, config, naming)
         shutil.rmtree(folders.raw, ignore_errors=True)  # annotators stand there under the names of the files
-        consent = _join_consent(pool.map(find_consent, paths(folders.annotations)))
-        objecting = {
-            use: sorted(find_objections(consent, use, require_consent=config.corpus.require_consent))
-            for use in ("analysis", "modelling")
-        }
-        given = zip(paths(folders.annotations), paths(folders.corpus), strict=True)
-        asked = [(a, folders.contexts, c, objecting["analysis"]) for a, c in given]
-        run("corpus", write_corpus_part, asked, folders.corpus)
-        given = zip(paths(folders.corpus), paths(folders.features), strict=True)
-        run("features", measure_part, list(given), folders.features)
+        objecting = _find_objecting(parts, config)
+        parts.run(
+            "corpus", write_corpus_part, folders.corpus,
+            [(one, folders.contexts, out, objecting["analysis"])
+             for one, out in parts.paired(folders.annotations, folders.corpus)],
+        )  # fmt: skip
+        parts.run("features", measure_part, folders.features, parts.paired(folders.corpus, folders.features))
         tag: TagPosition | None = config.adapter.tag if config.adapter.layout == "shared" else None
         for annotator in annotators:
             out = folders.preferences(annotator)
-            given = zip(paths(folders.corpus), paths(out), strict=True)
-            asked = [(c, p, annotator, config.task, config.pairs, tag, objecting["modelling"]) for c, p in given]
-            run(f"pairs of {annotator}", pair_part, asked, out)
+            settings = (annotator, config.task, config.pairs, tag, objecting["modelling"])
+            given = [(*both, *settings) for both in parts.paired(folders.corpus, out)]
+            parts.run(f"pairs of {annotator}", pair_part, out, given)
     return count_parts(folders, annotators)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The parts of a corpus, and the processes that work on them."""
+
+    folders: BulkFolders
+    names: tuple[str, ...]
+    pool: ProcessPoolExecutor
+    report: Report
+
+    def paths(self, folder: Path) -> list[Path]:
+        """Return the files of all parts in a folder."""
+        return [folder / name for name in self.names]
+
+    def paired(self, *folders: Path) -> list[tuple[Path, ...]]:
+        """Return each part's files in several folders."""
+        return list(zip(*map(self.paths, folders), strict=True))
+
+    def run(
+        self, stage: str, function: Callable[..., Counts], out: Path, arguments: Iterable[tuple[object, ...]]
+    ) -> None:
+        """Call a function with the arguments of every part that is not in `out` yet."""
+        out.mkdir(parents=True, exist_ok=True)
+        left = [given for name, given in zip(self.names, arguments, strict=True) if not (out / name).exists()]
+        for n_done, future in enumerate([self.pool.submit(function, *given) for given in left], start=1):
+            future.result()
+            self.report(stage, len(self.names) - len(left) + n_done, len(self.names))
+
+
+def _ingest(parts: _Parts, sources: Sequence[Path], config: ExperimentConfig, naming: Naming | None) -> None:
+    """Put the rows into parts, check them, and split the items."""
+    folders = parts.folders
+    _distribute(sources, folders, len(parts.names))
+    folders.quarantine.mkdir(exist_ok=True)
+    known = None if naming is None else _know_everybody(folders.raw, naming)
+    given = [
+        (*three, config.task, known) for three in parts.paired(folders.raw, folders.annotations, folders.quarantine)
+    ]
+    parts.run("ingest", ingest_part, folders.annotations, given)
+    folders.counts.write_text(json.dumps(count_raw(folders, naming)), encoding="utf-8")
+    contexts = assign_contexts(parts.paths(folders.annotations), config.splits, config.corpus.max_items)
+    write_whole(contexts, folders.contexts)
+
+
+def _find_objecting(parts: _Parts, config: ExperimentConfig) -> dict[str, list[str]]:
+    """Return who objects to being analysed, and to being modelled."""
+    consent = _join_consent(parts.pool.map(find_consent, parts.paths(parts.folders.annotations)))
+    return {
+        use: sorted(find_objections(consent, use, require_consent=config.corpus.require_consent))
+        for use in ("analysis", "modelling")
+    }
 
 
 def _know_everybody(raw: Path, naming: Naming) -> Naming:
@@ -140,7 +173,7 @@ def _claim(root: Path, sources: Sequence[Path], config: ExperimentConfig, n_part
     """Keep what decides the outcome beside it, and refuse a folder that was made of something else."""
     root.mkdir(parents=True, exist_ok=True)
     identity = {
-        "sources": [[source.name, source.stat().st_size] for source in sources],
+        "sources": [hash_file(source) for source in sources],
         "task": config.task.model_dump(mode="json"),
         "splits": config.splits.model_dump(mode="json"),
         "max_items": config.corpus.max_items,

@@ -12,6 +12,8 @@ from typing import Any
 from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from capo_core.hashing import hash_file
+
 _SEAL = "capo_seal.json"
 _LOGGER = logging.getLogger(__name__)
 
@@ -102,8 +104,5 @@ def _fault(folder: Path, identity: str) -> str | None:
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    digests = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and _SEAL not in p.name):
-        with path.open("rb") as handle:
-            digests[path.relative_to(folder).as_posix()] = hashlib.file_digest(handle, "sha256").hexdigest()
-    return digests
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and _SEAL not in path.name)
+    return {path.relative_to(folder).as_posix(): hash_file(path) for path in files}

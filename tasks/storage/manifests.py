@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from capo_core.errors import DamagedArtifactError
+from capo_core.hashing import hash_file
 from schemas.artifacts import ArtifactRef, FileEntry, Manifest
 
 MANIFEST_NAME = "manifest.json"
@@ -18,12 +19,6 @@ MANIFEST_NAME = "manifest.json"
 def canonical_json(value: Any) -> str:
     """Return `value` as JSON with sorted keys and no spaces: equal values give equal text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-
-
-def hash_file(path: Path) -> str:
-    """Return the SHA-256 digest of a file's bytes in hexadecimal."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def describe_files(folder: Path) -> dict[str, FileEntry]:

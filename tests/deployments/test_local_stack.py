@@ -135,6 +135,40 @@ def _wait_until(holds: Callable[[], bool], timeout_seconds: float = 240) -> None
         time.sleep(1)
 
 
+_HOLDER = """
+from time import sleep
+from prefect.concurrency._sync import concurrency
+with concurrency(["tag:gpu"], occupy=1, lease_duration=60):
+    print("held", flush=True)
+    sleep(600)
+"""
+
+
+@pytest.mark.slow
+def test_the_slot_of_a_killed_process_is_given_back_though_the_server_was_restarted(
+    home: Path, endpoints: Endpoints
+) -> None:
+    def slots_taken() -> int | None:
+        try:
+            limits = httpx.post(f"{endpoints.prefect_api_url}/v2/concurrency_limits/filter", json={}, timeout=30).json()
+        except httpx.ConnectError:
+            return None
+        return next(limit["active_slots"] for limit in limits if limit["name"] == "tag:gpu")
+
+    _wait_until(lambda: slots_taken() == 0)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", _HOLDER], env=os.environ | endpoints.environment, stdout=subprocess.PIPE
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"held\n"
+    holder.kill()
+    holder.wait()
+    stop_program(home, "prefect-server")
+    start_program(home, "prefect-server")
+    _wait_until(lambda: slots_taken() == 1)
+    _wait_until(lambda: slots_taken() == 0)
+
+
 @pytest.mark.torture
 @pytest.mark.parametrize("server", ["prefect-server", "mlflow"])
 def test_a_run_outlasts_a_server_that_is_gone_for_a_while(server: str, home: Path, endpoints: Endpoints) -> None:

@@ -159,7 +159,12 @@ def test_a_folder_of_another_corpus_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match="other files or settings"):
         run_bulk(sources[:1], bulk.root, config, [], n_processes=1, n_parts=7)
-    (tmp_path / "thesis.txt").touch()
+    changed = tmp_path / sources[0].name  # of the same size
+    content = bytearray(sources[0].read_bytes())
+    content[8] ^= 1
+    changed.write_bytes(content)
+    with pytest.raises(ConfigError, match="other files or settings"):
+        run_bulk([changed, *sources[1:]], bulk.root, config, [], n_processes=1, n_parts=7)
     with pytest.raises(ConfigError, match="not empty"):
         run_bulk(sources, tmp_path, config, [], n_processes=1)
 

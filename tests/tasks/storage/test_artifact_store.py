@@ -9,10 +9,11 @@ import polars as pl
 import pytest
 
 from capo_core.errors import DamagedArtifactError
+from capo_core.hashing import hash_file
 from schemas.artifacts import ArtifactRef
 from schemas.frames import RETENTION
 from tasks.storage.artifact_store import ArtifactStore
-from tasks.storage.manifests import canonical_json, hash_file
+from tasks.storage.manifests import canonical_json
 
 
 def _table(value: float = 0.5) -> pl.DataFrame:
