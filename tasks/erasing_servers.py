@@ -54,6 +54,8 @@ def erase_from_mlflow(refs: Collection[str]) -> ErasedRuns:
     client, wanted = tracking.tracking_client(), set(refs)
     versions = [version for version in list_versions() if str(version.adapter) in wanted]
     for version in versions:
+        # First, because who is cut short after this finds the files by the version.
+        _delete_files(client.get_logged_model(version.model_id).artifact_location)
         for tag in version.tags:  # MLflow would keep those of a deleted version
             client.delete_model_version_tag(version.name, version.number, tag)
         client.delete_model_version(version.name, version.number)
@@ -65,7 +67,6 @@ def erase_from_mlflow(refs: Collection[str]) -> ErasedRuns:
         _delete_run(run)
     models = [version.model_id for version in versions]
     for model_id in models:
-        _delete_files(client.get_logged_model(model_id).artifact_location)
         client.delete_logged_model(model_id)
     flow_runs = {run.data.tags[tracking.FLOW_RUN_TAG] for run in runs if tracking.FLOW_RUN_TAG in run.data.tags}
     left = _delete_for_good([run.info.run_id for run in runs], models)
