@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import tempfile
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from capo_core.errors import ConfigError, TrainingError
+from capo_core.hashing import hash_file
 from capo_core.models import check_adapter, choose_device, load_model, read_adapter_settings
 from schemas.artifacts import ModelRef
 from schemas.training import AdapterConfig, CAPOConfig, ModelConfig, OptimisationConfig
@@ -98,7 +98,7 @@ def open_adapter(
 
 def hash_weights(adapter_dir: Path) -> str:
     """Return the sha256 of an adapter's weights: what a training that goes on from them is known by."""
-    return hashlib.sha256((adapter_dir / "adapter_model.safetensors").read_bytes()).hexdigest()
+    return hash_file(adapter_dir / "adapter_model.safetensors")
 
 
 def _peft_settings(adapter: AdapterConfig) -> PeftConfig:

@@ -83,8 +83,9 @@ def _train(
     from capo_core.training.checkpoints import run_identity
     from capo_core.training.collate import encode_preferences
     from capo_core.training.log import summarise
-    from capo_core.training.ranks import n_ranks, own_rank
+    from capo_core.training.ranks import own_rank
     from capo_core.training.run import checkpoint_folder, run_trainer, trainer_settings
+    from capo_core.training.sharding import shares_layers
     from capo_core.versions import library_versions
 
     config, seed = job.config, job.seed
@@ -100,9 +101,8 @@ def _train(
         libraries=library_versions(),
     )
     with isolated_rng(seed), quiet_libraries(), checkpoint_folder(job.checkpoint_dir, config) as (folder, save):
-        fsdp = config.fsdp and n_ranks() > 1
         about = (job.model, job.settings, job.adapter)
-        trainable = open_adapter(*about, job.sft_adapter_dir, config.trainer, fsdp=fsdp)
+        trainable = open_adapter(*about, job.sft_adapter_dir, config.trainer, fsdp=shares_layers(config))
         if config.gradient_checkpointing:
             checkpoint_activations(trainable)
         batch_size = config.batch_size if config.trainer == "grouped" else _pairs_per_batch(corpus, config.batch_size)

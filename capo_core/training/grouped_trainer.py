@@ -30,6 +30,7 @@ from capo_core.training.ranks import (
     sum_gradients,
     sum_over_ranks,
 )
+from capo_core.training.sharding import shares_layers
 from schemas.training import OptimisationConfig
 
 
@@ -144,6 +145,7 @@ def grouped_trainer(
     validation: Any = gather_families(corpus.validation) or None
     n_families = families_per_batch(train, settings["per_device_train_batch_size"])
     settings = {**settings, "per_device_train_batch_size": n_families}
+    is_shared = shares_layers(config)
     arguments = TrainingArguments(
         **settings,
         eval_strategy="epoch" if corpus.validation else "no",
@@ -152,7 +154,7 @@ def grouped_trainer(
     return GroupedTrainer(
         objective=objective,
         max_tokens=config.max_tokens_per_pass,
-        filler=split_into_parts([min(train, key=count_columns)], hidden_dtype(model), 1)[0] if config.fsdp else None,
+        filler=split_into_parts([min(train, key=count_columns)], hidden_dtype(model), 1)[0] if is_shared else None,
         model=model,
         args=arguments,
         train_dataset=train,

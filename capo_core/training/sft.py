@@ -82,8 +82,9 @@ def _train(demonstrations: pl.DataFrame, job: SFTJob, progress: Progress) -> Tra
     from capo_core.training.checkpoints import run_identity
     from capo_core.training.collate import encode_demonstrations
     from capo_core.training.log import summarise
-    from capo_core.training.ranks import n_ranks, own_rank
+    from capo_core.training.ranks import own_rank
     from capo_core.training.run import checkpoint_folder, run_trainer, trainer_settings
+    from capo_core.training.sharding import shares_layers
     from capo_core.versions import library_versions
 
     config = job.config
@@ -100,7 +101,7 @@ def _train(demonstrations: pl.DataFrame, job: SFTJob, progress: Progress) -> Tra
     )
     with isolated_rng(job.seed), quiet_libraries(), checkpoint_folder(job.checkpoint_dir, config) as (folder, save):
         about = (job.model, job.settings, job.adapter)
-        fsdp = config.fsdp and n_ranks() > 1
+        fsdp = shares_layers(config)
         trainable = (
             open_adapter(*about, job.start_dir, config.trainer, fsdp=fsdp)
             if job.start_dir

@@ -6,6 +6,12 @@ from typing import Any
 
 from capo_core.errors import TrainingError
 from capo_core.training.ranks import n_ranks
+from schemas.training import OptimisationConfig
+
+
+def shares_layers(config: OptimisationConfig) -> bool:
+    """Return whether this training's processes share out the layers: where asked for, and there are several."""
+    return config.fsdp and n_ranks() > 1
 
 
 def shard_layers(model: Any, device: str) -> Any:
