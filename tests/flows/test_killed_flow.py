@@ -87,12 +87,12 @@ def test_a_flow_killed_at_any_moment_ends_as_one_that_was_not(
     expected, n_steps = _references(undisturbed.home), len(undisturbed.steps())
     assert n_steps == len({key for _, key in undisturbed.steps()}) > 12
 
-    randomness, n_kills, lives, waits = random.Random(13), 0, [], []
+    randomness, n_kills, lives, waits, kept_steps = random.Random(13), 0, [], [], []
     while n_kills < N_KILLS:
         life = Life(tmp_path / f"life-{len(lives)}")
         lives.append(life)
         while n_kills < N_KILLS:
-            exitcode = start(life, randomness.uniform(0.5, seconds / 8))
+            exitcode = start(life, randomness.uniform(0.5, seconds / 2))
             assert exitcode in (0, -signal.SIGKILL)
             if exitcode == 0:
                 break
@@ -101,9 +101,13 @@ def test_a_flow_killed_at_any_moment_ends_as_one_that_was_not(
             assert start(life, None) == 0
         assert _references(life.home) == expected
         steps = life.steps()
+        kept_steps += [len(committed) for committed in life.committed[1:]]
         for begin, committed in zip(life.starts, life.committed, strict=True):
             assert not [key for at, key in steps if at >= begin and key in committed], "a committed step ran again"
             waits += [min((at for at, _ in steps if at >= begin), default=begin) - begin]
         assert {key for _, key in steps} == {key for _, key in undisturbed.steps()}
     assert max(waits) < 60
-    print(f"{n_kills} kills in {len(lives)} homes, undisturbed {seconds:.0f} s, work resumed after {max(waits):.1f} s")
+    print(
+        f"{n_kills} kills in {len(lives)} homes, at {min(kept_steps)} to {max(kept_steps)} of {n_steps} steps; "
+        f"undisturbed {seconds:.0f} s, work resumed after {max(waits):.1f} s"
+    )
