@@ -18,6 +18,7 @@ from rich.table import Table
 
 from capo_core.errors import ConfigError, InputFileError, StoreError
 from capo_core.redaction import hide_credentials
+from deployments.environment import LEASES_IN_FILES
 from schemas.config import ExperimentConfig
 from schemas.judge import OpenAIJudge
 from tasks.sources import find_source
@@ -27,6 +28,7 @@ from tasks.tracking import tracking_uri
 
 Status = Literal["ok", "note", "missing"]
 _MIN_FREE_GB = 5
+_LEASES_IN_MEMORY = "prefect.server.concurrency.lease_storage.memory"
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def print_findings(console: Console, findings: list[Finding]) -> None:
     colours = {"ok": "green", "note": "yellow", "missing": "red"}
     table = Table()
     for title in ("", "What", "Found", "What to do"):
-        table.add_column(title)
+        table.add_column(title, overflow="fold")  # a value that is to be copied stands there whole
     for finding in findings:
         mark = f"[{colours[finding.status]}]{finding.status}[/]"
         table.add_row(mark, finding.subject, finding.detail, finding.advice)
@@ -144,7 +146,27 @@ def _examine_prefect() -> Finding:
     url = os.environ.get("PREFECT_API_URL")
     if not url:
         return Finding("Prefect", "ok", "no server set: each run starts a temporary one")
-    return _probe("Prefect", f"{url}/health", "start it (prefect server start) or unset PREFECT_API_URL")
+    found = _probe("Prefect", f"{url}/health", "start it (prefect server start) or unset PREFECT_API_URL")
+    if found.status == "ok" and _read_lease_storage() == _LEASES_IN_MEMORY:
+        return Finding(
+            found.subject, "note", f"{found.detail}; forgets at a restart who holds a slot of a limit, such as a GPU",
+            f"start it with PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE={LEASES_IN_FILES}, or Redis's; else runs may wait "
+            "forever for a slot that nobody holds",
+        )  # fmt: skip
+    return found
+
+
+def _read_lease_storage() -> str | None:
+    """Return the module in which Prefect's server keeps who holds a slot, None where it does not say."""
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import PrefectHTTPStatusError
+
+    with get_client(sync_client=True) as client:
+        try:
+            settings = client.request("GET", "/admin/settings").json()
+        except (PrefectHTTPStatusError, httpx.HTTPError):
+            return None
+    return settings.get("server", {}).get("concurrency", {}).get("lease_storage")
 
 
 def _examine_mlflow() -> Finding:

@@ -11,6 +11,9 @@ from pathlib import Path
 from deployments.local_stack.stack import find_endpoints
 from tasks.storage.home import capo_home
 
+LEASES_IN_FILES = "prefect.server.concurrency.lease_storage.filesystem"
+"""The module in which Prefect's server keeps who holds a slot of a limit, restarts outlasting."""
+
 _DEFAULTS = {
     # No library reports to anybody on its own.
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -21,7 +24,7 @@ _DEFAULTS = {
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     # Who holds a slot of a limit, kept in files: a server that was restarted would have forgotten it, and whoever waits
     # for the slot would wait forever.
-    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": LEASES_IN_FILES,
     "TOKENIZERS_PARALLELISM": "false",
     # Threads that wait for one another soon sleep instead of spinning: beside one other busy process on two cores,
     # spinning without end made training four times slower than sleeping at once; this stands between the two.

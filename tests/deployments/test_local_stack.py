@@ -214,6 +214,13 @@ def test_a_bad_parameter_is_refused_at_submission(
     assert says in " ".join((done.stdout + done.stderr).split())
 
 
+def test_the_doctor_finds_nothing_to_say_of_it(home: Path, endpoints: Endpoints) -> None:
+    done = _run("deployments.cli", "doctor", "--home", str(home))
+    told = " ".join(done.stdout.replace("│", " ").split())
+    assert "answers (200)" in told
+    assert "forgets at a restart" not in told
+
+
 def test_tasks_that_run_a_model_are_limited_and_the_servers_are_on_loopback_alone(
     home: Path, endpoints: Endpoints
 ) -> None:
