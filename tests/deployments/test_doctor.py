@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -12,16 +11,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from ports import free_ports
 
 from deployments.environment import LEASES_IN_FILES
 
 ROOT = Path(__file__).parent.parent.parent
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def _doctor(home: Path, api_url: str) -> list[str]:
@@ -43,7 +37,7 @@ def _doctor(home: Path, api_url: str) -> list[str]:
 @pytest.fixture
 def forgetful_server(tmp_path: Path) -> Iterator[str]:
     """A Prefect server as it is started without a setting."""
-    url = f"http://127.0.0.1:{_free_port()}/api"
+    url = f"http://127.0.0.1:{free_ports(1)[0]}/api"
     environment = os.environ | {"PREFECT_HOME": str(tmp_path / "prefect")}
     environment.pop("PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE", None)
     command = [sys.executable, "-m", "prefect", "server", "start", "--port", str(httpx.URL(url).port), "--no-services"]

@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from ports import free_ports
 from recorded_steps import keys_with_metrics
 from rounds import n_rounds
 
@@ -34,12 +35,6 @@ EXAMPLE = "deployments/configs/example/nli-smollm2-135m.yaml"
 OURS = ("PREFECT_API_URL", "PREFECT_HOME", "MLFLOW_TRACKING_URI", "CAPO_HOME")
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def _run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command as a user would, who has set none of our variables."""
     inherited = {name: value for name, value in os.environ.items() if name not in OURS}
@@ -56,7 +51,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def endpoints(home: Path) -> Iterator[Endpoints]:
-    ports = ["--prefect-port", str(_free_port()), "--mlflow-port", str(_free_port())]
+    prefect, mlflow = map(str, free_ports(2))
+    ports = ["--prefect-port", prefect, "--mlflow-port", mlflow]
     done = _run("deployments.cli", "up", "--home", str(home), *ports)
     try:
         assert done.returncode == 0, done.stderr
@@ -289,7 +285,7 @@ def test_a_taken_port_is_named_with_what_to_do(tmp_path: Path) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(StackError, match=rf"MLflow: port {port} of 127\.0\.0\.1 is taken .*--mlflow-port"):
-            start_stack(tmp_path, prefect_port=_free_port(), mlflow_port=port)
+            start_stack(tmp_path, prefect_port=free_ports(1)[0], mlflow_port=port)
     assert not (tmp_path / "stack").exists()
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
+
+from ports import free_ports
 
 BUCKET = "capo"
 _START_SECONDS = 60
@@ -28,7 +29,7 @@ def serve_objects(folder: Path) -> Iterator[dict[str, str]]:
     assert program is not None
     folder.mkdir(parents=True)
     names = [f"{part}.port{kind}" for part in ("master", "volume", "filer", "s3") for kind in ("", ".grpc")]
-    ports = dict(zip(names, _free_ports(len(names)), strict=True))
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
     environment = {
         "AWS_ACCESS_KEY_ID": "capo-test",
         "AWS_SECRET_ACCESS_KEY": "a-secret-of-the-tests",
@@ -72,11 +73,3 @@ def _make_bucket(environment: dict[str, str], server: subprocess.Popen[bytes]) -
             if time.monotonic() > deadline or server.poll() is not None:
                 raise
             time.sleep(0.25)
-
-
-def _free_ports(n: int) -> list[int]:
-    with ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(n)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]

@@ -26,7 +26,7 @@ from tasks.storage.garbage import collect, find_garbage
 __all__ = ["processes"]
 
 pytestmark = pytest.mark.torture
-N_KILLS_AT_RANDOM, N_KILLS_CHOSEN, N_FULL_DISKS = n_rounds(120), n_rounds(100), n_rounds(100)
+N_KILLS_AT_RANDOM, N_KILLS_CHOSEN, N_FULL_DISKS = n_rounds(200), n_rounds(100), n_rounds(100)
 MONTH = timedelta(days=30)
 
 
