@@ -13,7 +13,7 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTa
 from capo_core.errors import ConfigError
 from tasks.fan_out import SETTING, FanOut, read_fan_out
 from tasks.jobs import count_gpus
-from tasks.step import GPU
+from tasks.step import StepTask
 
 _SHARED_SETTINGS = ("CAPO_ARTIFACTS", "CAPO_HOME", "CAPO_DATA_DIR", "MLFLOW_TRACKING_URI", "PREFECT_API_URL")
 
@@ -72,10 +72,10 @@ def _ray_runner(found: FanOut) -> TaskRunner[Any]:
     return StepRayTaskRunner(init_kwargs=init_kwargs)
 
 
-def _resources(task: Any, parameters: dict[str, Any]) -> dict[str, Any]:
+def _resources(task: StepTask, parameters: dict[str, Any]) -> dict[str, Any]:
     """Return what a step asks of a Ray cluster, by Ray's names."""
     import ray
 
-    if GPU not in task.tags or not ray.cluster_resources().get("GPU"):
+    if not task.uses_models or not ray.cluster_resources().get("GPU"):
         return {}
     return {"num_gpus": count_gpus(parameters)}

@@ -28,6 +28,7 @@ from prefect import Task
 from prefect.context import TaskRunContext
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
+from prefect.settings import PREFECT_API_URL
 from prefect.transactions import IsolationLevel
 from pydantic import JsonValue
 
@@ -44,7 +45,11 @@ from tasks.storage.leases import hold_turn
 from tasks.storage.shared_results import recall, settle
 
 GPU = "gpu"
-"""Tag of tasks that run a model; a server's limit on it lets only so many run at once."""
+"""Tag of tasks that run a model; a server's limit on it lets only so many run at once.
+
+Without a server that stays (PREFECT_API_URL) there is no limit and no tag. To be told so by a temporary server takes
+some two seconds a step: its SQLite is busy with the step before, and Prefect's client waits that long to ask again.
+"""
 
 STEP_VERSIONS: dict[str, int] = {}
 """The declared version of every step of the modules that were imported."""
@@ -111,7 +116,13 @@ class Step:
 
 
 class StepTask(Task[..., Any]):
-    """A Prefect task that other processes take by its module and name: only its inputs travel, and no code does."""
+    """A Prefect task that other processes take by its module and name: only its inputs travel, and no code does.
+
+    Attributes:
+        uses_models: whether it runs a model.
+    """
+
+    uses_models: bool = False
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, str]]:
         return find_step, (self.fn.__module__, self.fn.__qualname__)
@@ -135,7 +146,8 @@ def step(name: str, *, version: int, uses_models: bool = False) -> Callable[[Cal
     Args:
         name: the step's name, unique among steps; part of its cache key.
         version: raise it whenever equal inputs would now give another outcome.
-        uses_models: whether it runs a model: library versions are then part of the cache key, and it is tagged `GPU`.
+        uses_models: whether it runs a model: library versions are then part of the cache key, and where Prefect's
+            server stays it is tagged `GPU`.
     """
 
     STEP_VERSIONS[name] = version
@@ -155,15 +167,17 @@ def step(name: str, *, version: int, uses_models: bool = False) -> Callable[[Cal
         run.__signature__ = public  # type: ignore[attr-defined]
         run.__annotations__ = {k: v for k, v in body.__annotations__.items() if k != own_parameter.name}
         policy = ContentPolicy(name=name, version=version, uses_models=uses_models)
-        return StepTask(
+        task = StepTask(
             run,
             name=name,
             task_run_name=_name_task_run,
-            tags=[GPU] if uses_models else None,
+            tags=[GPU] if uses_models and PREFECT_API_URL.value() else None,
             cache_policy=policy.configure(isolation_level=IsolationLevel.SERIALIZABLE, lock_manager=_LOCKS),
             persist_result=True,
             result_serializer=ReferenceSerializer(),
         )
+        task.uses_models = uses_models
+        return task
 
     return decorate
 

@@ -59,12 +59,12 @@ def folded_attention(
     Raises:
         ValueError: if the mask is missing or boolean, which would be silently wrong, or trees are given and dropout.
     """
-    n_queries = query.shape[2]
-    query = query * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    n_queries, scale = query.shape[2], query.shape[-1] ** -0.5 if scaling is None else scaling
     if tree_blocks is not None:
         if dropout:
             raise ValueError(f"attention over prefix trees has no dropout, got {dropout}")
-        return attend_to_tree(query, key, value, tree_blocks), None
+        return attend_to_tree(query, key * scale, value, tree_blocks), None  # there are fewer heads of keys
+    query = query * scale
     if attention_mask is None and n_queries > 1:
         raise ValueError("folded attention needs a 4-D mask for more than one query token")
     if attention_mask is not None and not attention_mask.is_floating_point():

@@ -91,8 +91,8 @@ def attend_to_tree(
     """Return softmax(Q Kᵀ + M) V as (1, L, H, D), M hiding all but ancestors.
 
     Args:
-        query: (1, H, L, D), scaled.
-        key: (1, K, L, D).
+        query: (1, H, L, D).
+        key: (1, K, L, D), scaled.
         value: (1, K, L, D).
         blocks: a cut of the row.
 

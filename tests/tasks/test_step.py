@@ -8,12 +8,13 @@ import pytest
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from schemas.artifacts import ArtifactRef
 from schemas.frames import RETENTION, empty
 from schemas.training import PairConfig
 from tasks import tracking
-from tasks.step import Step, describe_step, step
+from tasks.step import GPU, Step, describe_step, step
 from tasks.storage.artifact_store import ArtifactStore
 
 CALLS: list[str] = []
@@ -55,6 +56,23 @@ def calls(prefect_server: None) -> list[str]:
     """What was computed in this test. The home is the session's: each test imitates somebody of its own."""
     CALLS.clear()
     return CALLS
+
+
+@pytest.mark.parametrize(
+    ("url", "uses_models", "tags"),
+    [("http://127.0.0.1:4200/api", True, {GPU}), ("http://127.0.0.1:4200/api", False, set()), (None, True, set())],
+)
+def test_only_a_server_that_stays_is_asked_for_a_slot(
+    url: str | None, uses_models: bool, tags: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def body(step: Step, n: int) -> int:
+        return n
+
+    monkeypatch.setattr("tasks.step.STEP_VERSIONS", {})
+    with temporary_settings({PREFECT_API_URL: url}):
+        made = step("probe-tagged", version=1, uses_models=uses_models)(body)
+    assert made.tags == tags
+    assert made.uses_models == uses_models
 
 
 def test_a_second_run_computes_nothing_and_returns_the_same(calls: list[str]) -> None:
