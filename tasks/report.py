@@ -28,7 +28,7 @@ REPORT_FILE = "report.html"
 SUMMARY_FILE = "summary.md"
 
 
-@step("report", version=5)
+@step("report", version=6)
 def write_report(
     step: Step,
     config: ExperimentConfig,
