@@ -222,6 +222,9 @@ def test_tasks_that_run_a_model_are_limited_and_the_servers_are_on_loopback_alon
 ) -> None:
     limits = httpx.post(f"{endpoints.prefect_api_url}/concurrency_limits/filter", json={}, timeout=30).json()
     assert [(limit["tag"], limit["concurrency_limit"]) for limit in limits] == [("gpu", 1)]
+    # What capo's commands do before they run a flow.
+    told = _run("trained_tags", str(home), PYTHONPATH=f"{ROOT}{os.pathsep}{ROOT / 'tests' / 'material'}")
+    assert told.stdout == "gpu\n", told.stderr
     ours = [p for p in psutil.process_iter() if _folder_of(p) == str(home / "stack")]
     listening = [c.laddr.ip for p in ours for c in p.net_connections("inet") if c.status == psutil.CONN_LISTEN]
     assert len(listening) >= 2
