@@ -93,16 +93,7 @@ def _timed_tracking() -> Iterator[dict[str, float]]:
     """Yield the seconds spent in each function that steps and flows call to write to MLflow."""
     from tasks import tracking
 
-    names = (
-        "start_flow_run",
-        "start_step_run",
-        "name_artifacts",
-        "log_metrics",
-        "log_training",
-        "log_file",
-        "finish_run",
-    )
-    originals, seconds = {name: getattr(tracking, name) for name in names}, dict.fromkeys(names, 0.0)
+    originals, seconds = {name: getattr(tracking, name) for name in _TRACKING}, dict.fromkeys(_TRACKING, 0.0)
 
     def timed(name: str) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:

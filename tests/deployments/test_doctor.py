@@ -34,6 +34,13 @@ def _doctor(home: Path, api_url: str) -> list[str]:
     return row
 
 
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health", timeout=5).is_success
+    except httpx.HTTPError:
+        return False
+
+
 @pytest.fixture
 def forgetful_server(tmp_path: Path) -> Iterator[str]:
     """A Prefect server as it is started without a setting."""
@@ -45,13 +52,9 @@ def forgetful_server(tmp_path: Path) -> Iterator[str]:
     server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 120
-        while True:
-            try:
-                if httpx.get(f"{url}/health", timeout=5).is_success:
-                    break
-            except httpx.HTTPError:
-                assert server.poll() is None
-                assert time.monotonic() < deadline
+        while not _answers(url):
+            assert server.poll() is None
+            assert time.monotonic() < deadline
             time.sleep(0.5)
         yield url
     finally:
