@@ -1,25 +1,30 @@
 """Tokens per second of generation for several annotators against PEFT: `python -m benchmarks.generation`.
 
 Every contestant answers the same items as each of four annotators, one sampled response of a fixed number of tokens
-each (temperature .7, no token ends a response), with LoRA adapters of rank 16 on all linear layers and small random
+each (no token ends a response), with LoRA adapters of rank 16 on all linear layers and small random
 weights. Generated tokens are counted; reading the prompts is part of the time.
 
 - `peft`: transformers' generate in a loop over annotators, the annotator's adapter beside the weights (in the model's
   dtype, all adapters loaded beforehand), batches of 8 sorted by length and padded on the left.
 - `per annotator`: capo with an adapter for each; loading and merging it is part of the time and stated.
 - `shared`: capo with one adapter for all, its prompts naming the annotator last; loaded and merged once.
+- `vllm`, where CAPO_VLLM names its command: the prompts of `shared` through a vLLM server with the same adapter as LoRA
+  module, as many calls at a time as capo decodes rows; starting the server is not part of the time.
 
-Not among them: vLLM, which is for GPUs, and llama.cpp, whose Python package has to be compiled.
+Not among them: llama.cpp, whose Python package has to be compiled.
 The corpus is the bundled one, or with `--corpus varierr` (or `paraphrase`) the published file in CAPO_DATA_DIR.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -32,10 +37,12 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from benchmarks.contestants import Setting
 from benchmarks.machine import describe_machine, time_in_turns
 from capo_core.chat import encode_prompt
-from capo_core.generation.responses import GenerationRequest, generate_responses
+from capo_core.generation.requests import GenerationRequest
+from capo_core.generation.responses import generate_responses
 from capo_core.models import load_model, load_policy, load_tokenizer, resolve_model
 from capo_core.prompts import AnnotatorTag, build_prompt
 from capo_core.quiet import quiet_libraries
+from capo_core.vllm.server import COMMAND_VARIABLE, VLLMServer, serve_vllm
 from schemas.artifacts import ModelRef
 from schemas.config import ExperimentConfig, GenerationConfig
 from tasks.storage.home import model_cache
@@ -89,8 +96,13 @@ def main() -> None:
     if arguments.quick:
         arguments.items, arguments.new_tokens, arguments.rounds = 16, 32, 1
     print(describe_machine())
-    with tempfile.TemporaryDirectory() as folder:
-        compare(prepare(arguments, Path(folder)), arguments.rounds)
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as servers:
+        workload = prepare(arguments, Path(folder))
+        server = None
+        if os.environ.get(COMMAND_VARIABLE):
+            adapter, n_at_once = workload.adapters / SHARED, workload.generation.batch_size
+            server = servers.enter_context(serve_vllm(workload.ref, arguments.dtype, adapter, n_at_once=n_at_once))
+        compare(workload, arguments.rounds, server)
 
 
 def prepare(arguments: argparse.Namespace, folder: Path) -> Workload:
@@ -126,13 +138,15 @@ def write_adapter(ref: ModelRef, dtype: str, seed: int, folder: Path) -> None:
     path.write_text(json.dumps(settings | {"base_model_name_or_path": ref.id}), encoding="utf-8")
 
 
-def compare(workload: Workload, n_rounds: int) -> None:
+def compare(workload: Workload, n_rounds: int, server: VLLMServer | None) -> None:
     """Print tokens per second of every contestant and its ratio to PEFT's."""
     contestants: dict[str, Callable[[], object]] = {
         "peft": peft_loop(workload),
         "per annotator": capo_per_annotator(workload),
         "shared": capo_shared(workload),
     }
+    if server is not None:
+        contestants[f"vllm {server.version}"] = vllm_shared(workload, server)
     seconds = {name: median(times) for name, times in time_in_turns(contestants, n_rounds).items()}
     print(f"smollm2-135m, {workload.config.model.dtype}, {workload.config.corpus.name}: {workload.items.height} items, "
           f"{len(workload.annotators)} annotators, {workload.generation.max_new_tokens} new tokens each, up to "
@@ -197,6 +211,25 @@ def capo_shared(workload: Workload) -> Callable[[], None]:
     def generate() -> None:
         spent = _generate(workload, SHARED, workload.annotators, tagged=True)
         workload.merging.setdefault("shared", []).append(spent)
+
+    return generate
+
+
+def vllm_shared(workload: Workload, server: VLLMServer) -> Callable[[], None]:
+    """Return generation by vLLM, one adapter for all annotators."""
+    tokenizer = load_tokenizer(workload.ref)
+    prompts = [encode_prompt(one.prompt, tokenizer) for one in workload.requests(workload.annotators, tagged=True)]
+    n_new = workload.generation.max_new_tokens
+
+    def answer(prompt: list[int]) -> None:
+        (choice,) = server.complete(
+            prompt=prompt, max_tokens=n_new, ignore_eos=True, temperature=workload.generation.temperature
+        )
+        assert len(choice["token_ids"]) == n_new
+
+    def generate() -> None:
+        with ThreadPoolExecutor(workload.generation.batch_size) as pool:
+            list(pool.map(answer, prompts))
 
     return generate
 

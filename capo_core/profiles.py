@@ -20,8 +20,8 @@ import polars as pl
 
 from capo_core.chat import encode_prompt, encode_response
 from capo_core.errors import ModelError
-from capo_core.generation.requests import draw_annotations
-from capo_core.generation.responses import GenerationRequest, generate_responses
+from capo_core.generation.requests import GenerationRequest, draw_annotations
+from capo_core.generation.responses import generate_responses
 from capo_core.judging.fencing import fence, make_nonce
 from capo_core.prompts import EXPLANATION_PREFIX, LABEL_PREFIX, Message, response_opening
 from capo_core.text import words

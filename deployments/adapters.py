@@ -15,7 +15,7 @@ from capo_core.release.adapter_card import ALL, AdapterFacts, render_adapter_car
 from capo_core.release.base_model import name_base
 from capo_core.release.card import CARD_FILE
 from capo_core.release.folder import new_folder, require_new
-from capo_core.release.vllm_rules import examine_adapter
+from capo_core.vllm.rules import examine_adapter
 from schemas.artifacts import ArtifactRef
 from schemas.config import ExperimentConfig
 from schemas.registry import AnsweringRecipe

@@ -214,6 +214,10 @@ class GenerationConfig(Section):
     top_p: float = Field(default=1.0, gt=0, le=1)
     max_new_tokens: int = Field(default=96, ge=8)
     batch_size: int = Field(default=128, ge=1, description="responses decoded at a time, at most")
+    engine: Literal["built_in", "vllm"] = Field(
+        default="built_in",
+        description="what generates the responses to evaluate; vllm: a server of an installed vLLM, for each step anew",
+    )
 
     def narrow(self, method: Method) -> GenerationConfig:
         """Return the part that matters to one method, so that a change elsewhere does not make it stale."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from capo_core.generation.engines import generate
 from capo_core.generation.requests import build_requests
-from capo_core.generation.responses import generate_responses
-from capo_core.models import load_policy, load_tokenizer
 from schemas.artifacts import ArtifactRef, ModelRef
 from schemas.config import GenerationConfig, TaskSpec
 from schemas.section import Method, TagPosition
@@ -33,11 +32,13 @@ def generate_method(
     requests = build_requests(
         step.read(corpus), method, annotators, task, generation, tag=tag, seed=seed, profiles=profiles
     )
-    policy = load_policy(base, model, step.folder(adapter) if adapter else None)
-    frame = generate_responses(
-        policy, load_tokenizer(base), requests, task, generation, seed=seed, method=method, progress=step.progress
+    folder = step.folder(adapter) if adapter else None
+    generated = generate(
+        base, model, folder, requests, task, generation, seed=seed, method=method, progress=step.progress
     )
+    frame = generated.responses
     n_parsed = frame.filter(frame["parse_status"] == "ok").height
     step.logger.info("%s: %d of %d responses parsed", step.label, n_parsed, frame.height)
     step.log_metrics({"responses": float(frame.height), "parsed": float(n_parsed)})
-    return step.write("generations", {"data.parquet": frame}, metadata={"method": method, "target": target})
+    metadata = {"method": method, "target": target, "engine": generated.engine}
+    return step.write("generations", {"data.parquet": frame}, metadata=metadata)

@@ -24,8 +24,7 @@ import polars as pl
 
 from capo_core.chat import encode_prompt, encode_response
 from capo_core.errors import CorpusError, ModelError
-from capo_core.generation.requests import build_requests
-from capo_core.generation.responses import GenerationRequest
+from capo_core.generation.requests import GenerationRequest, build_requests
 from capo_core.progress import Progress, silent
 from capo_core.prompts import response_opening
 from capo_core.statistics.significance import (

@@ -16,14 +16,11 @@ import torch
 
 from capo_core.chat import encode_prompt, encode_response
 from capo_core.errors import ModelError
+from capo_core.generation.asking import declared_ends
 from capo_core.generation.decoding import count_common, read_prefix, read_prompts
 from capo_core.generation.mixed_adapters import Route
-from capo_core.generation.responses import (
-    MAX_CACHED_TOKENS,
-    GenerationRequest,
-    declared_ends,
-    draw_numbers,
-)
+from capo_core.generation.requests import GenerationRequest
+from capo_core.generation.responses import MAX_CACHED_TOKENS, draw_numbers
 from capo_core.generation.row_decoder import Continuation, Row, RowDecoder
 from capo_core.generation.sampling import Sampling
 from capo_core.layout.attention import SharedPrefix
@@ -161,7 +158,7 @@ class AnswerBatch:
             raise ModelError(f"{model.config.model_type}: generation is not supported, because {obstacle}")
         self._model, self._route, self._tokenizer = model, route, tokenizer
         self._max_rows = max_rows
-        self._ends = declared_ends(model, tokenizer) if stop is None else stop
+        self._ends = declared_ends(model.generation_config, tokenizer) if stop is None else stop
         self._openings: dict[str, list[int]] = {}
         self._prefixes: dict[tuple[int, tuple[int, ...]], SharedPrefix | None] = {}
         self._beginnings = {(p.annotator_id, p.adapter): self._read_beginning(p) for p in people}

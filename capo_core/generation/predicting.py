@@ -8,7 +8,8 @@ from pathlib import Path
 import polars as pl
 
 from capo_core.errors import RegistryError
-from capo_core.generation.responses import GenerationRequest, generate_responses
+from capo_core.generation.requests import GenerationRequest
+from capo_core.generation.responses import generate_responses
 from capo_core.models import load_policy, load_tokenizer
 from capo_core.progress import Progress, silent
 from capo_core.prompts import AnnotatorTag, build_prompt

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
 from capo_core.errors import ConfigError, CorpusError
-from capo_core.generation.responses import GenerationRequest
-from capo_core.prompts import AnnotatorTag, Example, build_prompt
+from capo_core.prompts import AnnotatorTag, Example, Message, build_prompt
 from schemas.config import GenerationConfig, TaskSpec
 from schemas.section import Method, TagPosition
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """What to ask: an item's prompt, and who is imitated (None: nobody)."""
+
+    item_id: str
+    annotator_id: str | None
+    prompt: Sequence[Message]
 
 
 def build_requests(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import logging
-from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from capo_core.chat import encode_prompt, encode_response, end_of_turn_id
 from capo_core.errors import ModelError
+from capo_core.generation.asking import Asking, EncodedRequest, declared_ends, seed_of_response
+from capo_core.generation.requests import GenerationRequest
 from capo_core.progress import Progress, silent
-from capo_core.prompts import Message, parse_response, response_opening
-from capo_core.seeding import derive_seed
 from schemas.config import GenerationConfig, TaskSpec
 from schemas.frames import GENERATIONS, check_columns
 from schemas.section import Decision
@@ -33,27 +30,6 @@ MAX_CACHED_TOKENS = 2**14
 
 _TOKENS_PER_PASS = 2048
 """Tokens of prompts after which a pass of reading them is full."""
-
-_LOGGER = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class GenerationRequest:
-    """What to ask: an item's prompt, and who is imitated (None: nobody)."""
-
-    item_id: str
-    annotator_id: str | None
-    prompt: Sequence[Message]
-
-
-@dataclass(frozen=True)
-class _Encoded:
-    """A request as tokens, with its place among the requests and the number of turns left out to fit."""
-
-    place: int
-    request: GenerationRequest
-    tokens: list[int]
-    n_dropped_turns: int
 
 
 def generate_responses(
@@ -106,65 +82,24 @@ def generate_responses(
     obstacle = layout_obstacle(model.config)
     if obstacle is not None:
         raise ModelError(f"{model.config.model_type}: generation is not supported, because {obstacle}")
-    openings = [encode_response(response_opening(label), tokenizer) for label in task.labels.names]
-    limit = model.config.max_position_embeddings - config.max_new_tokens - max(map(len, openings))
-    encoded = [_encode(place, request, tokenizer, limit) for place, request in enumerate(requests)]
-    _report_dropped(encoded, method, limit)
-    sampling = Sampling(
-        config.temperature,
-        config.top_p,
-        config.max_new_tokens,
-        declared_ends(model, tokenizer) if stop is None else stop,
-    )
-    asked = _Asked(model, openings, sampling, config, (seed, method))
+    asking = Asking(tokenizer, task, method, seed)
+    encoded = asking.encode(requests, model.config.max_position_embeddings, config.max_new_tokens)
+    ends = declared_ends(model.generation_config, tokenizer) if stop is None else stop
+    sampling = Sampling(config.temperature, config.top_p, config.max_new_tokens, ends)
+    asked = _Asked(model, asking.openings, sampling, config, (seed, method))
     rows: dict[int, list[dict[str, Any]]] = {}
     with torch.inference_mode():
         for answered in itertools.chain.from_iterable(_answer(asked, family) for family in _families(encoded)):
             for request, answer in answered:
                 rows[request.place] = [
-                    _to_row(request, decision, continuation, logprobs, tokenizer, task, openings)
-                    | {"method": method, "seed": seed}
-                    for decision, continuation, logprobs in answer
+                    asking.describe(
+                        request, decision, continuation.tokens, truncated=continuation.truncated, logps=logps
+                    )
+                    for decision, continuation, logps in answer
                 ]
             progress(len(rows), len(requests))
     ordered = [row for place in range(len(requests)) for row in rows[place]]
     return check_columns(pl.DataFrame(ordered, schema=GENERATIONS), GENERATIONS, "generations")
-
-
-def _encode(place: int, request: GenerationRequest, tokenizer: Any, limit: int) -> _Encoded:
-    """Return the request's prompt as at most `limit` tokens, the oldest turns left out as needed."""
-    first, *turns = request.prompt
-    n_pairs = (len(turns) - 1) // 2
-
-    def without(n_dropped: int) -> list[int]:
-        return encode_prompt([first, *turns[2 * n_dropped :]], tokenizer)
-
-    tokens, n_dropped = without(0), 0
-    if len(tokens) > limit:
-        n_dropped = bisect_left(range(n_pairs), True, key=lambda n: len(without(n)) <= limit)
-        tokens = without(n_dropped)
-    if len(tokens) > limit:
-        raise ModelError(
-            f"item {request.item_id}: its prompt alone has {len(tokens)} tokens, the model's context leaves {limit}; "
-            "use a model with a longer context or leave the item out"
-        )
-    return _Encoded(place, request, tokens, 2 * n_dropped)
-
-
-def _report_dropped(encoded: Sequence[_Encoded], method: str, limit: int) -> None:
-    shortened = [request.n_dropped_turns for request in encoded if request.n_dropped_turns]
-    if shortened:
-        _LOGGER.warning(
-            "%s: %d of %d prompts exceeded the %d tokens the model's context leaves; %d of their oldest turns were "
-            "left out", method, len(shortened), len(encoded), limit, sum(shortened),
-        )  # fmt: skip
-
-
-def declared_ends(model: Any, tokenizer: Any) -> frozenset[int]:
-    """Return the tokens that end a response: those that the model, its tokenizer and its chat template declare."""
-    declared = model.generation_config.eos_token_id
-    ends = declared if isinstance(declared, list) else [declared]
-    return frozenset({end_of_turn_id(tokenizer), tokenizer.eos_token_id, *ends} - {None})
 
 
 _Answer = list[tuple[Decision, "Continuation", list[float] | None]]
@@ -182,7 +117,7 @@ class _Asked:
     seed: tuple[int, str]
 
 
-def _answer(asked: _Asked, family: list[_Encoded]) -> Iterator[list[tuple[_Encoded, _Answer]]]:
+def _answer(asked: _Asked, family: list[EncodedRequest]) -> Iterator[list[tuple[EncodedRequest, _Answer]]]:
     """Yield requests with a common opening as their answers are complete."""
     from capo_core.generation.decoding import count_common, read_prefix
     from capo_core.generation.row_decoder import RowDecoder
@@ -215,8 +150,8 @@ def _is_complete(answer: _Answer) -> bool:
 
 
 def _begin(
-    asked: _Asked, decoder: RowDecoder, batch: list[_Encoded], n_shared: int, prefix: SharedPrefix | None
-) -> list[tuple[_Encoded, _Answer]]:
+    asked: _Asked, decoder: RowDecoder, batch: list[EncodedRequest], n_shared: int, prefix: SharedPrefix | None
+) -> list[tuple[EncodedRequest, _Answer]]:
     """Read some requests, let their rows join the decoder, and return their answers as they will be."""
     from capo_core.generation.decoding import read_prompts
     from capo_core.generation.row_decoder import Row
@@ -249,9 +184,9 @@ def _begin(
     ]
 
 
-def _in_passes(batch: list[_Encoded], n_shared: int) -> Iterator[list[_Encoded]]:
+def _in_passes(batch: list[EncodedRequest], n_shared: int) -> Iterator[list[EncodedRequest]]:
     """Yield the requests in parts of about `_TOKENS_PER_PASS` own tokens."""
-    part: list[_Encoded] = []
+    part: list[EncodedRequest] = []
     n_tokens = 0
     for request in batch:
         part.append(request)
@@ -263,9 +198,9 @@ def _in_passes(batch: list[_Encoded], n_shared: int) -> Iterator[list[_Encoded]]
         yield part
 
 
-def _families(encoded: Sequence[_Encoded]) -> list[list[_Encoded]]:
+def _families(encoded: Sequence[EncodedRequest]) -> list[list[EncodedRequest]]:
     """Return the requests by what comes before their last turn, each family by length, items side by side."""
-    families: dict[str, list[_Encoded]] = {}
+    families: dict[str, list[EncodedRequest]] = {}
     for request in encoded:
         earlier = list(request.request.prompt[:-1])
         families.setdefault(json.dumps([earlier, request.n_dropped_turns]), []).append(request)
@@ -285,33 +220,4 @@ def draw_numbers(
     """Return the random numbers of one response, or of a further choice of the same; None where none is drawn."""
     if decision == "greedy":
         return None
-    further = [choice] if choice else []
-    names = (request.annotator_id, request.item_id, decision, *further)
-    return np.random.default_rng(derive_seed(*seed, *names)).random(n)
-
-
-def _to_row(
-    encoded: _Encoded,
-    decision: str,
-    continuation: Continuation,
-    logprobs: list[float] | None,
-    tokenizer: Any,
-    task: TaskSpec,
-    openings: list[list[int]],
-) -> dict[str, Any]:
-    opening = [] if logprobs is None else openings[int(np.argmax(logprobs))]
-    text = tokenizer.decode([*opening, *continuation.tokens], skip_special_tokens=True)
-    parsed = parse_response(text, task)
-    return {
-        "annotator_id": encoded.request.annotator_id,
-        "item_id": encoded.request.item_id,
-        "decision": decision,
-        "text": text,
-        "label": parsed.label,
-        "explanation": parsed.explanation,
-        "parse_status": parsed.status,
-        "label_logprobs": logprobs,
-        "n_prompt_tokens": len(encoded.tokens),
-        "n_tokens": len(continuation.tokens),
-        "truncated": continuation.truncated,
-    }
+    return np.random.default_rng(seed_of_response(request, decision, seed, choice)).random(n)

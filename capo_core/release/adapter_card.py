@@ -12,7 +12,6 @@ from huggingface_hub import ModelCard, ModelCardData
 from capo_core.prompts import AnnotatorTag, build_prompt, response_text
 from capo_core.release.base_model import PublicBase
 from capo_core.release.card import licence_fields, render_card
-from capo_core.release.vllm_rules import Servability
 from capo_core.report.formats import (
     DOES_NOT_APPLY,
     NOT_MEASURED,
@@ -24,6 +23,7 @@ from capo_core.report.formats import (
 )
 from capo_core.report.terms import floor_of
 from capo_core.results import FIGURES, Figure
+from capo_core.vllm.rules import Servability
 from schemas.registry import AnsweringRecipe
 from schemas.release import ReleaseConfig
 

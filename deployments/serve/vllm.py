@@ -1,21 +1,11 @@
-"""The same adapters behind vLLM, for machines that have it: the command that serves them there.
-
-Flags as in vLLM 0.22's documentation; none of it is run here.
-"""
+"""The same adapters behind vLLM, for machines that have it: the command that serves them there."""
 
 from __future__ import annotations
 
-import json
 import shlex
-from pathlib import Path
 
-from capo_core.errors import ServeError
-from capo_core.models import read_adapter_settings
-from capo_core.training.adapters import describe_shape
+from capo_core.vllm.command import describe_command
 from deployments.serve.served_models import Served
-
-RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""What --max-lora-rank may be."""
 
 DIFFERENCES = """\
 # What differs from capo serve:
@@ -33,46 +23,9 @@ def write_vllm_command(served: Served, *, host: str, port: int) -> str:
     A shared adapter is one model, whoever is asked: its prompts name the annotator.
 
     Raises:
-        ServeError: if vLLM cannot serve one of the adapters.
+        ModelError: if vLLM cannot serve one of the adapters.
     """
-    adapters: dict[str, Path] = {}
-    for model in served.models.values():
-        adapters[model.version.name] = served.adapters[model.adapter]
-    rank = max(_check_adapter(name, folder) for name, folder in adapters.items())
-    allowed = next((one for one in RANKS if one >= rank), None)
-    if allowed is None:
-        raise ServeError(f"an adapter has rank {rank}, vLLM serves {RANKS[-1]} at most; use capo serve without vLLM")
-    lines = [
-        ["vllm", "serve", served.base.path],
-        ["--served-model-name", served.base.id],
-        ["--dtype", served.recipe.model.dtype],
-        # Otherwise temperature, top_p and top_k are those of the base model's generation_config.json.
-        ["--generation-config", "vllm"],
-        ["--enable-lora"],
-        ["--max-lora-rank", str(allowed)],
-        ["--max-loras", str(len(adapters))],
-        ["--lora-modules", *(_write_module(name, folder) for name, folder in adapters.items())],
-        ["--host", host, "--port", str(port)],
-    ]
+    adapters = {model.version.name: served.adapters[model.adapter] for model in served.models.values()}
+    first, *others = describe_command(served.base, served.recipe.model.dtype, served.base.id, adapters)
+    lines = [["vllm", "serve", *first], *others, ["--host", host, "--port", str(port)]]
     return " \\\n  ".join(shlex.join(line) for line in lines) + "\n" + DIFFERENCES
-
-
-def _write_module(name: str, folder: Path) -> str:
-    """Return an adapter as vLLM reads it: name=path, or JSON where that would be read wrongly."""
-    if any(sign in f"{name}{folder}" for sign in "=,"):
-        return json.dumps({"name": name, "path": str(folder)})
-    return f"{name}={folder}"
-
-
-def _check_adapter(name: str, folder: Path) -> int:
-    """Return an adapter's rank.
-
-    Raises:
-        ServeError: if it is no plain LoRA.
-    """
-    settings = read_adapter_settings(folder)
-    if settings["peft_type"] != "LORA" or settings.get("use_dora"):
-        raise ServeError(
-            f"{name}: vLLM serves LoRA adapters only, this one has {describe_shape(settings)}; use capo serve"
-        )
-    return max([settings["r"], *settings.get("rank_pattern", {}).values()])

@@ -21,7 +21,7 @@ import pytest
 from served_material import N_NEW, SEED, make_adapter, make_recipe, register, running, store_adapter, write_item
 from tiny_model import TASK, one_thread, save_tiny_model
 
-from capo_core.errors import RegistryError, ServeError
+from capo_core.errors import ModelError, RegistryError, ServeError
 from capo_core.models import resolve_model
 from capo_core.prompts import AnnotatorTag, build_prompt
 from deployments.models import answer, find_answering
@@ -296,7 +296,7 @@ def test_corpora_without_versions_and_with_other_models_are_refused(
 def test_vllm_serves_each_adapter_once_at_an_allowed_rank(
     registered: None, served: Served, base: ModelRef, tmp_path: Path
 ) -> None:
-    with pytest.raises(ServeError, match=r"served\.dov: vLLM serves LoRA adapters only, this one has r = 4.*dora"):
+    with pytest.raises(ModelError, match=r"served\.dov: vLLM does not take this adapter: it is DoRA"):
         write_vllm_command(served, host="127.0.0.1", port=8000)
     adapter = store_adapter(make_adapter(base, "lora", 7, tmp_path / "a"))
     for target in ("x", "y=z"):

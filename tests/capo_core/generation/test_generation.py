@@ -27,7 +27,8 @@ from tiny_model import (
 from capo_core.chat import encode_prompt, encode_response
 from capo_core.errors import ModelError
 from capo_core.generation.decoding import count_common, read_prefix, read_prompts
-from capo_core.generation.responses import GenerationRequest, generate_responses
+from capo_core.generation.requests import GenerationRequest
+from capo_core.generation.responses import generate_responses
 from capo_core.generation.sampling import Sampling, draw
 from capo_core.merging import round_stochastically
 from capo_core.models import load_model, load_policy, load_tokenizer

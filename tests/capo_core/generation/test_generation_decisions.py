@@ -11,7 +11,8 @@ import torch
 from tiny_model import FLOAT32, TASK, one_thread, tiny
 
 from capo_core.chat import encode_prompt
-from capo_core.generation.responses import GenerationRequest, generate_responses
+from capo_core.generation.requests import GenerationRequest
+from capo_core.generation.responses import generate_responses
 from capo_core.models import load_policy, load_tokenizer
 from capo_core.prompts import build_prompt
 from schemas.artifacts import ModelRef
