@@ -1,8 +1,8 @@
 """Tokens per second of generation for several annotators against PEFT: `python -m benchmarks.generation`.
 
 Every contestant answers the same items as each of four annotators, one sampled response of a fixed number of tokens
-each (no token ends a response), with LoRA adapters of rank 16 on all linear layers and small random
-weights. Generated tokens are counted; reading the prompts is part of the time.
+each (no token ends a response), with LoRA adapters of rank 16 on all linear layers and small random weights. Generated
+tokens are counted; reading the prompts is part of the time.
 
 - `peft`: transformers' generate in a loop over annotators, the annotator's adapter beside the weights (in the model's
   dtype, all adapters loaded beforehand), batches of 8 sorted by length and padded on the left.
@@ -10,8 +10,9 @@ weights. Generated tokens are counted; reading the prompts is part of the time.
 - `shared`: capo with one adapter for all, its prompts naming the annotator last; loaded and merged once.
 - `vllm`, where CAPO_VLLM names its command: the prompts of `shared` through a vLLM server with the same adapter as LoRA
   module, as many calls at a time as capo decodes rows; starting the server is not part of the time.
+- `llama.cpp`, where the package xllamacpp is installed: the same prompts one by one, the bundled four-bit weights that
+  the model was converted from, without an adapter. Beside the others rather than against them.
 
-Not among them: llama.cpp, whose Python package has to be compiled.
 The corpus is the bundled one, or with `--corpus varierr` (or `paraphrase`) the published file in CAPO_DATA_DIR.
 """
 
@@ -26,6 +27,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -36,13 +38,14 @@ from peft import LoraConfig, PeftModel, get_peft_model
 
 from benchmarks.contestants import Setting
 from benchmarks.machine import describe_machine, time_in_turns
+from capo_core.bundled_models import find_smollm2
 from capo_core.chat import encode_prompt
 from capo_core.generation.requests import GenerationRequest
 from capo_core.generation.responses import generate_responses
+from capo_core.generation.vllm.server import COMMAND_VARIABLE, VLLMServer, serve_vllm
 from capo_core.models import load_model, load_policy, load_tokenizer, resolve_model
 from capo_core.prompts import AnnotatorTag, build_prompt
 from capo_core.quiet import quiet_libraries
-from capo_core.vllm.server import COMMAND_VARIABLE, VLLMServer, serve_vllm
 from schemas.artifacts import ModelRef
 from schemas.config import ExperimentConfig, GenerationConfig
 from tasks.storage.home import model_cache
@@ -147,6 +150,8 @@ def compare(workload: Workload, n_rounds: int, server: VLLMServer | None) -> Non
     }
     if server is not None:
         contestants[f"vllm {server.version}"] = vllm_shared(workload, server)
+    if find_spec("xllamacpp") is not None:
+        contestants["llama.cpp"] = llama_cpp(workload)
     seconds = {name: median(times) for name, times in time_in_turns(contestants, n_rounds).items()}
     print(f"smollm2-135m, {workload.config.model.dtype}, {workload.config.corpus.name}: {workload.items.height} items, "
           f"{len(workload.annotators)} annotators, {workload.generation.max_new_tokens} new tokens each, up to "
@@ -230,6 +235,33 @@ def vllm_shared(workload: Workload, server: VLLMServer) -> Callable[[], None]:
     def generate() -> None:
         with ThreadPoolExecutor(workload.generation.batch_size) as pool:
             list(pool.map(answer, prompts))
+
+    return generate
+
+
+def llama_cpp(workload: Workload) -> Callable[[], None]:
+    """Return generation by llama.cpp, one prompt after the other."""
+    import xllamacpp  # pyright: ignore[reportMissingImports]
+
+    tokenizer = load_tokenizer(workload.ref)
+    prompts = [encode_prompt(one.prompt, tokenizer) for one in workload.requests(workload.annotators, tagged=True)]
+    n_new = workload.generation.max_new_tokens
+    settings: Any = xllamacpp.CommonParams()
+    settings.model.path, settings.n_ctx, settings.n_parallel = str(find_smollm2()), 4096, 1
+    settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = torch.get_num_threads()
+    server: Any = xllamacpp.Server(settings)
+
+    def generate() -> None:
+        for prompt in prompts:
+            answered = server.handle_completions(
+                {
+                    "prompt": prompt,
+                    "max_tokens": n_new,
+                    "ignore_eos": True,
+                    "temperature": workload.generation.temperature,
+                }
+            )
+            assert answered["usage"]["completion_tokens"] == n_new
 
     return generate
 

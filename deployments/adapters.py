@@ -9,13 +9,13 @@ from rich.console import Console
 
 from capo_core.consent import find_objections, read_consent
 from capo_core.errors import DamagedArtifactError, ReleaseError
+from capo_core.generation.vllm.rules import examine_adapter
 from capo_core.pseudonyms import name_pseudonyms
 from capo_core.release.adapter import publish_recipe, write_adapter
 from capo_core.release.adapter_card import ALL, AdapterFacts, render_adapter_card
 from capo_core.release.base_model import name_base
 from capo_core.release.card import CARD_FILE
 from capo_core.release.folder import new_folder, require_new
-from capo_core.vllm.rules import examine_adapter
 from schemas.artifacts import ArtifactRef
 from schemas.config import ExperimentConfig
 from schemas.registry import AnsweringRecipe

@@ -10,10 +10,10 @@ import polars as pl
 
 from capo_core.generation.requests import GenerationRequest
 from capo_core.generation.responses import generate_responses
+from capo_core.generation.vllm.responses import generate_with_vllm
+from capo_core.generation.vllm.server import serve_vllm
 from capo_core.models import load_policy, load_tokenizer
 from capo_core.progress import Progress, silent
-from capo_core.vllm.responses import generate_with_vllm
-from capo_core.vllm.server import serve_vllm
 from schemas.artifacts import ModelRef
 from schemas.config import GenerationConfig, TaskSpec
 from schemas.training import ModelConfig

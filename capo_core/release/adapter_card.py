@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 from huggingface_hub import ModelCard, ModelCardData
 
+from capo_core.generation.vllm.rules import Servability
 from capo_core.prompts import AnnotatorTag, build_prompt, response_text
 from capo_core.release.base_model import PublicBase
 from capo_core.release.card import licence_fields, render_card
@@ -23,7 +24,6 @@ from capo_core.report.formats import (
 )
 from capo_core.report.terms import floor_of
 from capo_core.results import FIGURES, Figure
-from capo_core.vllm.rules import Servability
 from schemas.registry import AnsweringRecipe
 from schemas.release import ReleaseConfig
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from capo_core.vllm.command import describe_command
+from capo_core.generation.vllm.command import describe_command
 from deployments.serve.served_models import Served
 
 DIFFERENCES = """\

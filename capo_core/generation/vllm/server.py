@@ -23,7 +23,7 @@ from typing import Any
 import httpx
 
 from capo_core.errors import ModelError
-from capo_core.vllm.command import describe_command
+from capo_core.generation.vllm.command import describe_command
 from schemas.artifacts import ModelRef
 
 COMMAND_VARIABLE = "CAPO_VLLM"

@@ -12,8 +12,8 @@ import polars as pl
 
 from capo_core.generation.asking import Asking, EncodedRequest, declared_ends, seed_of_response
 from capo_core.generation.requests import GenerationRequest
+from capo_core.generation.vllm.server import VLLMServer
 from capo_core.progress import Progress, silent
-from capo_core.vllm.server import VLLMServer
 from schemas.artifacts import ModelRef
 from schemas.config import GenerationConfig, TaskSpec
 from schemas.frames import GENERATIONS, check_columns

@@ -12,7 +12,7 @@ from adapter_material import adapter_config, trained_adapter, write_adapter
 from safetensors.torch import load_file, save_file
 from tiny_model import one_thread, tiny
 
-from capo_core.vllm.rules import examine_adapter
+from capo_core.generation.vllm.rules import examine_adapter
 from schemas.artifacts import ModelRef
 
 __all__ = ["one_thread", "tiny"]

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from capo_core.errors import ModelError
+from capo_core.generation.vllm.rules import MODULES, examine_adapter
 from capo_core.models import check_adapter
-from capo_core.vllm.rules import MODULES, examine_adapter
 from schemas.artifacts import ModelRef
 
 

@@ -17,8 +17,8 @@ from vllm_stand_in import VERSION, write_command
 from capo_core.errors import ModelError
 from capo_core.generation.engines import Generated, generate
 from capo_core.generation.requests import GenerationRequest
+from capo_core.generation.vllm.server import serve_vllm
 from capo_core.prompts import build_prompt
-from capo_core.vllm.server import serve_vllm
 from schemas.artifacts import ModelRef
 from schemas.config import GenerationConfig
 
@@ -135,7 +135,7 @@ def test_the_server_is_gone_after_the_block(tiny: ModelRef, tmp_path: Path, monk
 def test_the_server_goes_with_a_process_that_is_killed(tiny: ModelRef, tmp_path: Path) -> None:
     program = (
         "import sys, time\n"
-        "from capo_core.vllm.server import serve_vllm\n"
+        "from capo_core.generation.vllm.server import serve_vllm\n"
         "from schemas.artifacts import ModelRef\n"
         "with serve_vllm(ModelRef.model_validate_json(sys.argv[1]), 'float32', None, n_at_once=1):\n"
         "    print('ready', flush=True)\n"
