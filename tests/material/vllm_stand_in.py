@@ -1,7 +1,7 @@
 """`vllm serve` as far as capo asks it, computed by transformers and PEFT one token after the other, no cache.
 
-That vLLM 0.32 answers the same is what `tests/capo_core/generation/vllm/test_vllm_itself.py` asks. CAPO_STAND_IN says how it
-fails: `dies` before it answers, `refuses` every completion, `leaves` at the first one.
+That vLLM answers the same is what `tests/capo_core/generation/vllm/test_vllm_itself.py` shows, of vLLM 0.32.
+CAPO_STAND_IN says how it fails: `dies` before it answers, `refuses` every completion, `leaves` at the first one.
 """
 
 from __future__ import annotations
