@@ -84,6 +84,11 @@ class Workload:
             for item, a, b in self.items.select("item_id", "text_a", "text_b").iter_rows()
         ]
 
+    def prompts(self, annotators: list[str], *, tagged: bool) -> list[list[int]]:
+        """Return the prompts of `requests` as tokens."""
+        tokenizer = load_tokenizer(self.ref)
+        return [encode_prompt(request.prompt, tokenizer) for request in self.requests(annotators, tagged=tagged)]
+
 
 def main() -> None:
     """Parse the arguments, run, print."""
@@ -183,8 +188,7 @@ def peft_loop(workload: Workload) -> Callable[[], None]:
     tokenizer = load_tokenizer(workload.ref)
     model = load_through_peft(workload)
     n_new = workload.generation.max_new_tokens
-    prompts = [encode_prompt(request.prompt, tokenizer) for request in workload.requests(["anyone"], tagged=False)]
-    prompts.sort(key=len)
+    prompts = sorted(workload.prompts(["anyone"], tagged=False), key=len)
 
     def generate() -> None:
         for name in workload.annotators:
@@ -222,8 +226,7 @@ def capo_shared(workload: Workload) -> Callable[[], None]:
 
 def vllm_shared(workload: Workload, server: VLLMServer) -> Callable[[], None]:
     """Return generation by vLLM, one adapter for all annotators."""
-    tokenizer = load_tokenizer(workload.ref)
-    prompts = [encode_prompt(one.prompt, tokenizer) for one in workload.requests(workload.annotators, tagged=True)]
+    prompts = workload.prompts(workload.annotators, tagged=True)
     n_new = workload.generation.max_new_tokens
 
     def answer(prompt: list[int]) -> None:
@@ -243,8 +246,7 @@ def llama_cpp(workload: Workload) -> Callable[[], None]:
     """Return generation by llama.cpp, one prompt after the other."""
     import xllamacpp  # pyright: ignore[reportMissingImports]
 
-    tokenizer = load_tokenizer(workload.ref)
-    prompts = [encode_prompt(one.prompt, tokenizer) for one in workload.requests(workload.annotators, tagged=True)]
+    prompts = workload.prompts(workload.annotators, tagged=True)
     n_new = workload.generation.max_new_tokens
     settings: Any = xllamacpp.CommonParams()
     settings.model.path, settings.n_ctx, settings.n_parallel = str(find_smollm2()), 4096, 1

@@ -53,6 +53,11 @@ class Asking:
         """The tokens of `Label: X⏎Explanation:` for each label."""
         return [encode_response(response_opening(label), self.tokenizer) for label in self.task.labels.names]
 
+    @property
+    def seeds(self) -> tuple[int, str]:
+        """What `seed_of_response` wants of the run: its seed and its method."""
+        return self.seed, self.method
+
     def encode(self, requests: Sequence[GenerationRequest], context: int, max_new_tokens: int) -> list[EncodedRequest]:
         """Return each prompt as tokens that leave room for a response, the oldest turns left out as needed.
 

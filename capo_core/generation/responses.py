@@ -86,7 +86,7 @@ def generate_responses(
     encoded = asking.encode(requests, model.config.max_position_embeddings, config.max_new_tokens)
     ends = declared_ends(model.generation_config, tokenizer) if stop is None else stop
     sampling = Sampling(config.temperature, config.top_p, config.max_new_tokens, ends)
-    asked = _Asked(model, asking.openings, sampling, config, (seed, method))
+    asked = _Asked(model, asking, sampling, config)
     rows: dict[int, list[dict[str, Any]]] = {}
     with torch.inference_mode():
         for answered in itertools.chain.from_iterable(_answer(asked, family) for family in _families(encoded)):
@@ -111,10 +111,9 @@ class _Asked:
     """What all requests of a run have in common."""
 
     model: Any
-    openings: list[list[int]]
+    asking: Asking
     sampling: Sampling
     config: GenerationConfig
-    seed: tuple[int, str]
 
 
 def _answer(asked: _Asked, family: list[EncodedRequest]) -> Iterator[list[tuple[EncodedRequest, _Answer]]]:
@@ -157,7 +156,7 @@ def _begin(
     from capo_core.generation.row_decoder import Row
 
     decisions = asked.config.decisions
-    openings = asked.openings if "constrained" in decisions else []
+    openings = asked.asking.openings if "constrained" in decisions else []
     parts, scores = [], []
     for chunk in _in_passes(batch, n_shared):
         read = read_prompts(asked.model, [request.tokens[n_shared:] for request in chunk], openings, prefix)
@@ -166,7 +165,7 @@ def _begin(
             Row(
                 i,
                 int(np.argmax(logps[i])) if decision == "constrained" else None,
-                draw_numbers(request.request, decision, asked.seed, asked.sampling.max_new_tokens),
+                draw_numbers(request.request, decision, asked.asking.seeds, asked.sampling.max_new_tokens),
                 asked.sampling,
             )
             for i, request in enumerate(chunk)

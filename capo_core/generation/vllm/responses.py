@@ -107,7 +107,7 @@ class _Asked:
             max_tokens=self.config.max_new_tokens,
             temperature=0.0 if decision == "greedy" else self.config.temperature,
             top_p=self.config.top_p,
-            seed=seed_of_response(request.request, decision, (self.asking.seed, self.asking.method)),
+            seed=seed_of_response(request.request, decision, self.asking.seeds),
             stop_token_ids=sorted(self.ends),
         )
         tokens = choice["token_ids"]

@@ -65,8 +65,9 @@ def examine_adapter(folder: Path) -> Servability:
         names = list(file.keys())
     # Another kind of adapter has other tensors; to list them besides says nothing more.
     obstacles = tuple(_examine_settings(settings) or _examine_names(names))
-    rank = settings.get("r")
-    fitting = [] if obstacles or not isinstance(rank, int) else [limit for limit in MAX_RANKS if limit >= rank]
+    # Some layers may have a rank of their own.
+    rank = max([settings.get("r") or 0, *(settings.get("rank_pattern") or {}).values()])
+    fitting = [] if obstacles else [limit for limit in MAX_RANKS if limit >= rank]
     if not obstacles and not fitting:
         obstacles = (f"its rank is {rank}, and vLLM takes at most {MAX_RANKS[-1]}",)
     return Servability(obstacles, fitting[0] if fitting else None)

@@ -50,7 +50,7 @@ class VLLMServer:
 
     def __init__(self, client: httpx.Client, model: str, log: Path) -> None:
         self._client, self._model, self._log = client, model, log
-        self.version: str = self._take(client.get("/version"))["version"]
+        self.version: str = self._call("GET", "/version")["version"]
 
     def complete(self, **request: Any) -> list[dict[str, Any]]:
         """Return the choices of one call of `/v1/completions`; tokens come as `token_ids`.
@@ -62,14 +62,15 @@ class VLLMServer:
             ModelError: if vLLM refuses the request or is gone.
         """
         body = {"model": self._model, "return_token_ids": True, **request}
+        return self._call("POST", "/v1/completions", body)["choices"]
+
+    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         try:
-            return self._take(self._client.post("/v1/completions", json=body))["choices"]
+            response = self._client.request(method, path, json=body)
         except httpx.HTTPError as error:
             raise ModelError(
                 f"vLLM no longer answers ({type(error).__name__}: {error}); {explain(self._log)}"
             ) from error
-
-    def _take(self, response: httpx.Response) -> dict[str, Any]:
         if response.status_code == httpx.codes.OK:
             return response.json()
         why = f"vLLM refused a request with status {response.status_code}: {response.text[:1000]}"

@@ -46,6 +46,11 @@ def test_the_rank_to_start_vllm_with(lora: Path, tmp_path: Path, rank: int, limi
     assert examine_adapter(changed(lora, tmp_path / "a", {"r": rank})).max_lora_rank == limit
 
 
+def test_a_layer_with_a_higher_rank_of_its_own_decides(lora: Path, tmp_path: Path) -> None:
+    changes = {"r": 4, "rank_pattern": {"q_proj": 9, "o_proj": 2}}
+    assert examine_adapter(changed(lora, tmp_path / "a", changes)).max_lora_rank == 16
+
+
 @pytest.mark.parametrize("kind", ["dora", "oft"])
 def test_other_kinds_of_adapter_are_not(tiny: ModelRef, tmp_path: Path, kind: str) -> None:
     adapter = adapter_config(kind)
