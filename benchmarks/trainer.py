@@ -10,6 +10,8 @@ milliseconds per pair, those of SFT per response. Reference log-probabilities ar
   batch's longest, the vocabulary head at response positions only and in chunks, the faster of SDPA and eager.
 - `grouped`: capo with one adapter per annotator. `item`: capo with one adapter for all annotators.
 
+Each contestant has a process of its own, as in use, and they take turns.
+
 The corpus is the bundled one, or with `--corpus varierr` (or `paraphrase`) the published file in CAPO_DATA_DIR.
 """
 
@@ -20,9 +22,8 @@ import ctypes
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from statistics import median
-from typing import Any
 
 import torch
 
@@ -37,7 +38,7 @@ from benchmarks.contestants import (
     trl_capo,
     trl_supervised,
 )
-from benchmarks.machine import describe_machine, matmul_rate, time_in_turns
+from benchmarks.machine import describe_machine, in_processes, matmul_rate, run_when_asked, time_in_turns
 from benchmarks.pairwise_peer import pairs_of
 from capo_core.layout.prefix_tree import count_columns
 from capo_core.training.batch import gather_families
@@ -45,6 +46,22 @@ from capo_core.training.collate import PreferenceGroup
 
 PACK_LENGTHS = (256, 512, 1024, 2048)
 """Rows that TRL packs: long ones save steps, short ones attention; the fastest is what ratios are taken against."""
+
+Contestant = Callable[[Setting], Callable[[], object]]
+"""Builds what trains once when called."""
+
+CAPO_CONTESTANTS: dict[str, Contestant] = {
+    "trl": lambda setting: trl_capo(setting, groups_of_one(setting)),
+    "pairwise sdpa": lambda setting: pairwise_trainer(setting, groups_of_one(setting), "sdpa"),
+    "pairwise eager": lambda setting: pairwise_trainer(setting, groups_of_one(setting), "eager"),
+    "grouped": lambda setting: capo_trainer(setting, groups_of_one(setting), CAPO),
+    "item": lambda setting: capo_trainer(setting, setting.groups(tagged=True), CAPO),
+}
+SUPERVISED_CONTESTANTS: dict[str, Contestant] = {
+    **{f"trl {n}": lambda setting, n=n: trl_supervised(setting, groups_of_one(setting), n) for n in PACK_LENGTHS},
+    "flat": lambda setting: capo_supervised(setting, groups_of_one(setting)),
+    "item": lambda setting: capo_supervised(setting, setting.groups(tagged=True)),
+}
 
 
 def main() -> None:
@@ -61,15 +78,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--parts", nargs="+", default=["capo", "sft", "memory"], choices=["capo", "sft", "memory"])
     parser.add_argument("--quick", action="store_true", help="8 items, 2 rounds, CAPO only")
-    parser.add_argument("--memory-of", help=argparse.SUPPRESS)
+    parser.add_argument("--alone", nargs=2, metavar=("PART", "CONTESTANT"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     device = "cuda" if arguments.device != "cpu" and torch.cuda.is_available() else "cpu"
     setting = Setting(
         arguments.corpus, arguments.model, arguments.dtype, device, arguments.checkpointing,
         8 if arguments.quick else arguments.items, arguments.batch_groups, arguments.max_tokens,
     )  # fmt: skip
-    if arguments.memory_of:
-        print(json.dumps(measure_memory(setting, arguments.memory_of)))
+    if arguments.alone:
+        run_alone(setting, *arguments.alone)
         return
     print(describe_machine())
     print(f"{setting.model}, {setting.dtype}, {setting.corpus}, LoRA r = 16 on all linear layers, AdamW")
@@ -83,12 +100,32 @@ def main() -> None:
         print(f"capo/trl {compare_capo(setting, n_rounds):.2f}")
 
 
+def run_alone(setting: Setting, part: str, name: str) -> None:
+    """Be one contestant: train when asked, or print the memory of training once."""
+    contestants = SUPERVISED_CONTESTANTS if part == "sft" else CAPO_CONTESTANTS
+    train = contestants[name](setting)
+    if part == "memory":
+        print(json.dumps(measure_memory(setting, train)))
+    else:
+        run_when_asked(train)
+
+
+def command_alone(part: str, name: str) -> list[str]:
+    """Return the command of a contestant with this process's settings."""
+    return [sys.executable, "-m", "benchmarks.trainer", *sys.argv[1:], "--alone", part, name]
+
+
+def time_alone(part: str, contestants: Iterable[str], n_rounds: int) -> dict[str, list[float]]:
+    """Return the seconds of each round by contestant, each in a process of its own, in turns."""
+    with in_processes({name: command_alone(part, name) for name in contestants}) as trainers:
+        return time_in_turns(trainers, n_rounds)
+
+
 def compare_capo(setting: Setting, n_rounds: int) -> float:
     """Print the CAPO step of every contestant; return how many times as long TRL takes as the grouped layout."""
     apart, together = groups_of_one(setting), setting.groups(tagged=True)
-    contestants = capo_contestants(setting, apart, together)
-    seconds = time_in_turns(contestants, n_rounds)
-    n_pairs = {name: len(pairs_of(together if name == "item" else apart)) for name in contestants}
+    seconds = time_alone("capo", CAPO_CONTESTANTS, n_rounds)
+    n_pairs = {name: len(pairs_of(together if name == "item" else apart)) for name in seconds}
     per_pair = {name: median(times) / n_pairs[name] * 1000 for name, times in seconds.items()}
     fair = min(per_pair[name] for name in per_pair if name.startswith("pairwise"))
     ours = {"grouped": apart, "item": together}
@@ -113,30 +150,10 @@ def groups_of_one(setting: Setting) -> list[PreferenceGroup]:
     return [group for group in groups if group.key[1] == chosen]
 
 
-def capo_contestants(
-    setting: Setting, apart: list[PreferenceGroup], together: list[PreferenceGroup]
-) -> dict[str, Callable[[], Any]]:
-    """Return the trainers of the CAPO comparison by name."""
-    return {
-        "trl": trl_capo(setting, apart),
-        "pairwise sdpa": pairwise_trainer(setting, apart, "sdpa"),
-        "pairwise eager": pairwise_trainer(setting, apart, "eager"),
-        "grouped": capo_trainer(setting, apart, CAPO),
-        "item": capo_trainer(setting, together, CAPO),
-    }
-
-
 def compare_supervised(setting: Setting, n_rounds: int) -> None:
     """Print the SFT step of TRL and of both layouts."""
     apart, together = groups_of_one(setting), setting.groups(tagged=True)
-    seconds = time_in_turns(
-        {
-            **{f"trl {length}": trl_supervised(setting, apart, length) for length in PACK_LENGTHS},
-            "flat": capo_supervised(setting, apart),
-            "item": capo_supervised(setting, together),
-        },
-        n_rounds,
-    )
+    seconds = time_alone("sft", SUPERVISED_CONTESTANTS, n_rounds)
     print(f"\nSFT step, {len(apart)} responses ({len(together)} for item); TRL packs rows of so many tokens")
     per_response = {name: median(t) / len(together if name == "item" else apart) * 1000 for name, t in seconds.items()}
     best = min(value for name, value in per_response.items() if name.startswith("trl"))
@@ -149,20 +166,13 @@ def compare_memory(setting: Setting) -> None:
     print(f"\npeak memory above the loaded model, checkpointing {'on' if setting.checkpointing else 'off'}")
     peaks = {}
     for name in ("trl", "pairwise sdpa", "grouped", "item"):
-        command = [sys.executable, "-m", "benchmarks.trainer", *sys.argv[1:], "--memory-of", name]
+        command = command_alone("memory", name)
         peaks[name] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
         print(f"  {name:<16} {peaks[name] / 2**20:8.0f} MiB   of trl {peaks[name] / peaks['trl']:5.2f}")
 
 
-def measure_memory(setting: Setting, name: str) -> int:
+def measure_memory(setting: Setting, train: Callable[[], object]) -> int:
     """Return the bytes that training needs above the loaded model, in this process."""
-    apart, together = groups_of_one(setting), setting.groups(tagged=True)
-    train = {
-        "trl": lambda: trl_capo(setting, apart),
-        "pairwise sdpa": lambda: pairwise_trainer(setting, apart, "sdpa"),
-        "grouped": lambda: capo_trainer(setting, apart, CAPO),
-        "item": lambda: capo_trainer(setting, together, CAPO),
-    }[name]()
     if setting.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
