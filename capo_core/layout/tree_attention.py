@@ -120,11 +120,11 @@ class _TreeAttention(torch.autograd.Function):
         folded = query.view(n_kv, folds, n_columns, size).transpose(1, 2).reshape(n_kv, -1, size)
         attended, kept = [], []
         for block, seen in zip(blocks, _seen(blocks), strict=True):
-            scores = folded[:, block.start * folds : block.stop * folds] @ keys[:, seen].transpose(1, 2)
+            scores = torch.bmm(folded[:, block.start * folds : block.stop * folds], keys[:, seen].transpose(1, 2))
             scores.view(n_kv, -1, folds, len(block.keys)).add_(block.mask[:, None])
             # In half precision PyTorch's kernel sums in float32 and rounds once.
             weights = torch.softmax(scores, dim=-1)
-            attended.append(weights @ values[:, seen])
+            attended.append(torch.bmm(weights, values[:, seen]))
             kept.append(weights)
         ctx.blocks = blocks
         ctx.save_for_backward(folded, key, value, columns, *kept)
@@ -144,11 +144,11 @@ class _TreeAttention(torch.autograd.Function):
         for block, seen, weights in zip(ctx.blocks, _seen(ctx.blocks), kept, strict=True):
             own = slice(block.start * folds, block.stop * folds)
             slope = slopes[:, own]
-            of_values.append(weights.transpose(1, 2) @ slope)
-            of_weights = slope @ values[:, seen].transpose(1, 2)
+            of_values.append(torch.bmm(weights.transpose(1, 2), slope))
+            of_weights = torch.bmm(slope, values[:, seen].transpose(1, 2))
             of_scores = torch.ops.aten._softmax_backward_data(of_weights, weights, -1, weights.dtype)
-            of_keys.append(of_scores.transpose(1, 2) @ folded[:, own])
-            of_queries.append(of_scores @ keys[:, seen])
+            of_keys.append(torch.bmm(of_scores.transpose(1, 2), folded[:, own]))
+            of_queries.append(torch.bmm(of_scores, keys[:, seen]))
         of_query = torch.cat(of_queries, dim=1).view(n_kv, n_columns, folds, size).transpose(1, 2)
         # A key that several blocks see has a gradient from each.
         of_key, of_value = (

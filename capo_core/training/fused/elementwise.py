@@ -5,11 +5,10 @@ Notation: N tokens, D features.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch.nn.functional import silu
 
 _AT_ONCE = 2**17
 """Elements of a step on CPU: 512 KiB in float32, about a core's second cache."""
@@ -33,12 +32,22 @@ def gated_silu(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
     return gated.view(gate.shape)
 
 
-def _row_ranges(table: torch.Tensor) -> Iterator[slice]:
-    """Yield the rows (N, D) in turn; all at once where there is no cache to stay within."""
-    n_rows, width = table.shape
-    step = max(1, _AT_ONCE // width) if table.device.type == "cpu" else max(1, n_rows)
-    for start in range(0, n_rows, step):
-        yield slice(start, start + step)
+def _in_steps(tables: Sequence[torch.Tensor], dtypes: Sequence[torch.dtype]) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Yield the rows of the tables in turn, with memory of the first one's width for as many, the same at each step.
+
+    Rows are all taken at once where there is no cache to stay within.
+
+    Args:
+        tables: (N, ...) each; (N, D) the first.
+        dtypes: of the memory.
+    """
+    n_rows, width = tables[0].shape
+    on_cpu = tables[0].device.type == "cpu"
+    step = max(1, min(n_rows, _AT_ONCE // width) if on_cpu else n_rows)
+    memory = [torch.empty(step, width, dtype=dtype, device=tables[0].device) for dtype in dtypes]
+    for parts in zip(*(table.split(step) for table in tables), strict=True):
+        n = len(parts[0])
+        yield *parts, *(memory if n == step else [part[:n] for part in memory])
 
 
 class _RMSNorm(torch.autograd.Function):
@@ -49,10 +58,11 @@ class _RMSNorm(torch.autograd.Function):
         wide = torch.promote_types(x.dtype, torch.float32)
         output = torch.empty(x.shape, dtype=torch.promote_types(x.dtype, weight.dtype), device=x.device)
         inverse = torch.empty(len(x), 1, dtype=wide, device=x.device)
-        for rows in _row_ranges(x):
-            part = x[rows].to(wide)
-            inverse[rows] = part.square().mean(-1, keepdim=True).add_(eps).rsqrt_()
-            torch.mul((part * inverse[rows]).to(x.dtype), weight, out=output[rows])
+        for part, inv, out, narrow, normalised, squares in _in_steps((x, inverse, output), (x.dtype, wide, wide)):
+            normalised.copy_(part)
+            torch.mean(torch.mul(normalised, normalised, out=squares), -1, keepdim=True, out=inv)
+            normalised.mul_(inv.add_(eps).rsqrt_())
+            torch.mul(narrow.copy_(normalised), weight, out=out)
         ctx.save_for_backward(x, weight, inverse)
         return output
 
@@ -61,11 +71,12 @@ class _RMSNorm(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         x, weight, inverse = ctx.saved_tensors
         of_x = torch.empty_like(x)
-        for rows in _row_ranges(x):
-            slope = (grad_outputs[0][rows] * weight).to(inverse.dtype)
-            normalised = x[rows] * inverse[rows]  # (n, D) as wide as the latter
-            shared = (slope * normalised).mean(-1, keepdim=True)
-            of_x[rows] = slope.sub_(normalised.mul_(shared)).mul_(inverse[rows])
+        tables, dtypes = (x, inverse, grad_outputs[0], of_x), (x.dtype, *[inverse.dtype] * 3)
+        for part, inv, of_output, out, narrow, slope, normalised, products in _in_steps(tables, dtypes):
+            slope.copy_(torch.mul(of_output, weight, out=narrow))
+            normalised.copy_(part).mul_(inv)
+            shared = torch.mul(slope, normalised, out=products).mean(-1, keepdim=True)
+            out.copy_(slope.sub_(normalised.mul_(shared)).mul_(inv))
         return of_x, None, None
 
 
@@ -73,8 +84,8 @@ class _GatedSilu(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
         output = torch.empty_like(up)
-        for rows in _row_ranges(up):
-            torch.mul(silu(gate[rows]), up[rows], out=output[rows])
+        for g, u, out, opened in _in_steps((gate, up, output), (gate.dtype,)):
+            torch.mul(torch.ops.aten.silu.out(g, out=opened), u, out=out)
         ctx.save_for_backward(gate, up)
         return output
 
@@ -83,8 +94,8 @@ class _GatedSilu(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
         gate, up = ctx.saved_tensors
         of_gate, of_up = torch.empty_like(gate), torch.empty_like(up)
-        for rows in _row_ranges(up):
-            slope = grad_outputs[0][rows]
-            torch.mul(slope, silu(gate[rows]), out=of_up[rows])
-            of_gate[rows] = torch.ops.aten.silu_backward(slope * up[rows], gate[rows])
+        tables = (gate, up, grad_outputs[0], of_gate, of_up)
+        for g, u, slope, of_g, of_u, opened in _in_steps(tables, (gate.dtype,)):
+            torch.mul(slope, torch.ops.aten.silu.out(g, out=opened), out=of_u)
+            torch.ops.aten.silu_backward.grad_input(torch.mul(slope, u, out=opened), g, grad_input=of_g)
         return of_gate, of_up

@@ -41,7 +41,7 @@ class _AdaptedLinear(torch.autograd.Function):
     def forward(ctx: Any, x: torch.Tensor, scales: Sequence[float], *parameters: Any) -> tuple[torch.Tensor, ...]:
         n = len(scales)
         weights, biases, downs, ups = (parameters[place * n : (place + 1) * n] for place in range(4))
-        down = torch.cat([part.to(x.dtype) for part in downs])  # (Σ r, I)
+        down = torch.cat(downs).to(x.dtype)  # (Σ r, I)
         scaled = [(up * scale).to(x.dtype) for up, scale in zip(ups, scales, strict=True)]
         inner = x @ down.T  # (N, Σ r)
         inners = inner.split([up.shape[1] for up in scaled], dim=1)
