@@ -23,6 +23,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from statistics import median
 
 import torch
@@ -47,6 +48,9 @@ from capo_core.training.collate import PreferenceGroup
 PACK_LENGTHS = (256, 512, 1024, 2048)
 """Rows that TRL packs: long ones save steps, short ones attention; the fastest is what ratios are taken against."""
 
+RESPONSES_A_STEP = (8, 16)
+"""Of supervised training with capo; TRL's rows hold between 2 and 18."""
+
 Contestant = Callable[[Setting], Callable[[], object]]
 """Builds what trains once when called."""
 
@@ -59,8 +63,14 @@ CAPO_CONTESTANTS: dict[str, Contestant] = {
 }
 SUPERVISED_CONTESTANTS: dict[str, Contestant] = {
     **{f"trl {n}": lambda setting, n=n: trl_supervised(setting, groups_of_one(setting), n) for n in PACK_LENGTHS},
-    "flat": lambda setting: capo_supervised(setting, groups_of_one(setting)),
-    "item": lambda setting: capo_supervised(setting, setting.groups(tagged=True)),
+    **{
+        f"{layout} {n}": lambda setting, layout=layout, n=n: capo_supervised(
+            replace(setting, batch_groups=n),
+            setting.groups(tagged=True) if layout == "item" else groups_of_one(setting),
+        )
+        for layout in ("flat", "item")
+        for n in RESPONSES_A_STEP
+    },
 }
 
 
@@ -72,7 +82,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float32"])
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     parser.add_argument("--items", type=int, default=24, help="items, each answered by all annotators")
-    parser.add_argument("--batch-groups", type=int, default=8, help="groups per optimiser step")
+    parser.add_argument("--batch-groups", type=int, default=8, help="groups per optimiser step of CAPO")
     parser.add_argument("--max-tokens", type=int, default=2048, help="token budget of a pass, of every contestant")
     parser.add_argument("--checkpointing", action="store_true", help="gradient checkpointing, for all contestants")
     parser.add_argument("--rounds", type=int, default=5)
@@ -154,8 +164,10 @@ def compare_supervised(setting: Setting, n_rounds: int) -> None:
     """Print the SFT step of TRL and of both layouts."""
     apart, together = groups_of_one(setting), setting.groups(tagged=True)
     seconds = time_alone("sft", SUPERVISED_CONTESTANTS, n_rounds)
-    print(f"\nSFT step, {len(apart)} responses ({len(together)} for item); TRL packs rows of so many tokens")
-    per_response = {name: median(t) / len(together if name == "item" else apart) * 1000 for name, t in seconds.items()}
+    print(f"\nSFT step, {len(apart)} responses ({len(together)} for item); TRL packs rows of so many tokens, "
+          "capo takes so many responses a step")  # fmt: skip
+    per_response = {name: median(t) / len(together if name.startswith("item") else apart) * 1000
+                    for name, t in seconds.items()}  # fmt: skip
     best = min(value for name, value in per_response.items() if name.startswith("trl"))
     for name, value in per_response.items():
         print(f"  {name:<16} {value:8.1f} ms/response   best trl {best / value:5.2f}x")
