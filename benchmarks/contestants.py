@@ -111,7 +111,7 @@ class Adapted:
     def __init__(self, setting: Setting, attention: str) -> None:
         from peft import LoraConfig, get_peft_model
 
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(), quiet_libraries():
             torch.manual_seed(13)
             lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
             self.model: Any = get_peft_model(setting.base(attention), lora)

@@ -13,6 +13,8 @@ from statistics import median
 
 import torch
 
+from tasks.memory import give_memory_back
+
 
 def describe_machine() -> str:
     """Return processor or GPU, threads and versions in one line."""
@@ -91,13 +93,17 @@ def _asking(name: str, process: subprocess.Popen[str]) -> Callable[[], None]:
 
 
 def run_when_asked(run: Callable[[], object]) -> None:
-    """Run once for every line of standard input, each answered with a line, until it ends."""
+    """Run once for every line of standard input, each answered with a line, until it ends.
+
+    In between, those whose turn it is have the memory.
+    """
     answers = sys.stdout
     with redirect_stdout(sys.stderr):
         for _ in sys.stdin:
             run()
             synchronise()
             print(file=answers, flush=True)
+            give_memory_back()
 
 
 def synchronise() -> None:

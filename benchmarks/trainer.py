@@ -18,7 +18,6 @@ The corpus is the bundled one, or with `--corpus varierr` (or `paraphrase`) the 
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
 import subprocess
 import sys
@@ -44,6 +43,7 @@ from benchmarks.pairwise_peer import pairs_of
 from capo_core.layout.prefix_tree import count_columns
 from capo_core.training.batch import gather_families
 from capo_core.training.collate import PreferenceGroup
+from tasks.memory import give_memory_back
 
 PACK_LENGTHS = (256, 512, 1024, 2048)
 """Rows that TRL packs: long ones save steps, short ones attention; the fastest is what ratios are taken against."""
@@ -197,8 +197,8 @@ def measure_memory(setting: Setting, train: Callable[[], object]) -> int:
 
 
 def reset_peak() -> None:
-    """Give freed memory back and let the kernel count this process's peak from now on (Linux, glibc)."""
-    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    """Give freed memory back and let the kernel count this process's peak from now on (Linux)."""
+    give_memory_back()
     with open("/proc/self/clear_refs", "w", encoding="ascii") as handle:
         handle.write("5")
 
