@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 
 import torch
-
-from tasks.memory import give_memory_back
 
 
 def describe_machine() -> str:
@@ -54,56 +49,6 @@ def time_in_turns(contestants: Mapping[str, Callable[[], object]], n_rounds: int
             if turn:
                 seconds[name].append(time.perf_counter() - start)
     return seconds
-
-
-@contextmanager
-def in_processes(commands: Mapping[str, Sequence[str]]) -> Iterator[dict[str, Callable[[], None]]]:
-    """Give a function by contestant that runs it once in a process of its own, to be timed with `time_in_turns`.
-
-    What a contestant leaves behind in memory would slow those after it: on a CPU by a third.
-
-    Args:
-        commands: by contestant; each calls `run_when_asked`.
-    """
-    with ExitStack() as stack:
-        yield {
-            name: _asking(name, stack.enter_context(_start(command))) for name, command in commands.items()
-        }  # leaving closes their standard input, which ends them
-
-
-def _start(command: Sequence[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-
-def _asking(name: str, process: subprocess.Popen[str]) -> Callable[[], None]:
-    asked, answers = process.stdin, process.stdout
-    assert asked is not None
-    assert answers is not None
-
-    def run() -> None:
-        try:
-            print(file=asked, flush=True)
-            answer = answers.readline()
-        except BrokenPipeError:
-            answer = ""
-        if not answer:
-            raise RuntimeError(f"{name} ended with {process.wait()}; what it said stands above")
-
-    return run
-
-
-def run_when_asked(run: Callable[[], object]) -> None:
-    """Run once for every line of standard input, each answered with a line, until it ends.
-
-    In between, those whose turn it is have the memory.
-    """
-    answers = sys.stdout
-    with redirect_stdout(sys.stderr):
-        for _ in sys.stdin:
-            run()
-            synchronise()
-            print(file=answers, flush=True)
-            give_memory_back()
 
 
 def synchronise() -> None:

@@ -10,7 +10,8 @@ milliseconds per pair, those of SFT per response. Reference log-probabilities ar
   batch's longest, the vocabulary head at response positions only and in chunks, the faster of SDPA and eager.
 - `grouped`: capo with one adapter per annotator. `item`: capo with one adapter for all annotators.
 
-Each contestant has a process of its own, as in use, and they take turns.
+They take turns, each time in a new process, as in use: what one leaves in memory would slow those after it. A process
+trains three times, and the first does not count: it is when heap and kernels are set up.
 
 The corpus is the bundled one, or with `--corpus varierr` (or `paraphrase`) the published file in CAPO_DATA_DIR.
 """
@@ -22,8 +23,10 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import redirect_stdout
 from dataclasses import replace
 from statistics import median
+from typing import Any
 
 import torch
 
@@ -38,7 +41,7 @@ from benchmarks.contestants import (
     trl_capo,
     trl_supervised,
 )
-from benchmarks.machine import describe_machine, in_processes, matmul_rate, run_when_asked, time_in_turns
+from benchmarks.machine import describe_machine, matmul_rate, time_in_turns
 from benchmarks.pairwise_peer import pairs_of
 from capo_core.layout.prefix_tree import count_columns
 from capo_core.training.batch import gather_families
@@ -85,7 +88,7 @@ def main() -> None:
     parser.add_argument("--batch-groups", type=int, default=8, help="groups per optimiser step of CAPO")
     parser.add_argument("--max-tokens", type=int, default=2048, help="token budget of a pass, of every contestant")
     parser.add_argument("--checkpointing", action="store_true", help="gradient checkpointing, for all contestants")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each contestant, two figures a turn")
     parser.add_argument("--parts", nargs="+", default=["capo", "sft", "memory"], choices=["capo", "sft", "memory"])
     parser.add_argument("--quick", action="store_true", help="8 items, 2 rounds, CAPO only")
     parser.add_argument("--alone", nargs=2, metavar=("PART", "CONTESTANT"), help=argparse.SUPPRESS)
@@ -111,24 +114,26 @@ def main() -> None:
 
 
 def run_alone(setting: Setting, part: str, name: str) -> None:
-    """Be one contestant: train when asked, or print the memory of training once."""
-    contestants = SUPERVISED_CONTESTANTS if part == "sft" else CAPO_CONTESTANTS
-    train = contestants[name](setting)
-    if part == "memory":
-        print(json.dumps(measure_memory(setting, train)))
-    else:
-        run_when_asked(train)
+    """Be one contestant: print the seconds of training twice, once warm, or the memory of training once, as JSON."""
+    with redirect_stdout(sys.stderr):
+        train = (SUPERVISED_CONTESTANTS if part == "sft" else CAPO_CONTESTANTS)[name](setting)
+        measured = measure_memory(setting, train) if part == "memory" else time_in_turns({name: train}, 2)[name]
+    print(json.dumps(measured))
 
 
-def command_alone(part: str, name: str) -> list[str]:
-    """Return the command of a contestant with this process's settings."""
-    return [sys.executable, "-m", "benchmarks.trainer", *sys.argv[1:], "--alone", part, name]
+def ask_alone(part: str, name: str) -> Any:
+    """Return what a contestant measures of itself, in a process of its own with this process's settings."""
+    command = [sys.executable, "-m", "benchmarks.trainer", *sys.argv[1:], "--alone", part, name]
+    return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
 
 
 def time_alone(part: str, contestants: Iterable[str], n_rounds: int) -> dict[str, list[float]]:
-    """Return the seconds of each round by contestant, each in a process of its own, in turns."""
-    with in_processes({name: command_alone(part, name) for name in contestants}) as trainers:
-        return time_in_turns(trainers, n_rounds)
+    """Return seconds by contestant, two of each round; they take turns, so that a slow minute hits all alike."""
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(n_rounds):
+        for name, times in seconds.items():
+            times += ask_alone(part, name)
+    return seconds
 
 
 def compare_capo(setting: Setting, n_rounds: int) -> float:
@@ -178,8 +183,7 @@ def compare_memory(setting: Setting) -> None:
     print(f"\npeak memory above the loaded model, checkpointing {'on' if setting.checkpointing else 'off'}")
     peaks = {}
     for name in ("trl", "pairwise sdpa", "grouped", "item"):
-        command = command_alone("memory", name)
-        peaks[name] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        peaks[name] = ask_alone("memory", name)
         print(f"  {name:<16} {peaks[name] / 2**20:8.0f} MiB   of trl {peaks[name] / peaks['trl']:5.2f}")
 
 
