@@ -205,6 +205,9 @@ def trl_capo(setting: Setting, groups: list[PreferenceGroup]) -> Callable[[], No
 
 def trl_supervised(setting: Setting, groups: list[PreferenceGroup], max_length: int) -> Callable[[], None]:
     """Return training with TRL's SFTTrainer, responses packed into rows of `max_length` tokens."""
+    from datasets import disable_progress_bars
+
+    disable_progress_bars()  # of packing
     adapted = Adapted(setting, "sdpa")
     with tempfile.TemporaryDirectory() as folder, quiet_libraries():
         settings = _trl_settings(setting, SFTConfig(), Path(folder), 1)
