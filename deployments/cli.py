@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import NoReturn
 
@@ -24,7 +25,9 @@ app.add_typer(artifacts.app, name="artifacts", rich_help_panel="Data and people"
 
 
 def main() -> None:
-    """Run the command line; exit codes: 0 done, 1 failed, 2 bad usage or configuration."""
+    """Run the command line; exit codes: 0 done, 1 failed, 2 bad usage or configuration, 143 terminated."""
+    # Without a handler the process would end at once and leave Prefect's temporary server running.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         app()
     except ConfigError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -99,6 +100,17 @@ def test_a_server_that_does_not_answer_is_named_with_what_to_do(
     assert done.returncode == 1
     assert "http://127.0.0.1:9/api" in done.stderr.splitlines()[-1]
     assert "give the same command again" in done.stderr.splitlines()[-1]
+
+
+def test_a_terminated_command_runs_its_exit_handlers() -> None:
+    # Prefect stops its temporary server in one.
+    program = (
+        "import atexit, os, signal; from deployments import cli; atexit.register(print, 'server stopped'); "
+        "cli.app = lambda: os.kill(os.getpid(), signal.SIGTERM); cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 128 + signal.SIGTERM
+    assert done.stdout == "server stopped\n"
 
 
 def test_garbage_is_shown_first_and_removed_when_asked(home: Path) -> None:
