@@ -71,7 +71,7 @@ class _RMSNorm(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         x, weight, inverse = ctx.saved_tensors
         of_x = torch.empty_like(x)
-        tables, dtypes = (x, inverse, grad_outputs[0], of_x), (x.dtype, *[inverse.dtype] * 3)
+        tables, dtypes = (x, inverse, grad_outputs[0], of_x), (grad_outputs[0].dtype, *[inverse.dtype] * 3)
         for part, inv, of_output, out, narrow, slope, normalised, products in _in_steps(tables, dtypes):
             slope.copy_(torch.mul(of_output, weight, out=narrow))
             normalised.copy_(part).mul_(inv)
