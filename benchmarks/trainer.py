@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("--checkpointing", action="store_true", help="gradient checkpointing, for all contestants")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each contestant, two figures a turn")
     parser.add_argument("--parts", nargs="+", default=["capo", "sft", "memory"], choices=["capo", "sft", "memory"])
-    parser.add_argument("--quick", action="store_true", help="8 items, 2 rounds, CAPO only")
+    parser.add_argument("--quick", action="store_true", help="8 items, 2 rounds, CAPO only: 8 minutes on 2 cores")
     parser.add_argument("--alone", nargs=2, metavar=("PART", "CONTESTANT"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     device = "cuda" if arguments.device != "cpu" and torch.cuda.is_available() else "cpu"
