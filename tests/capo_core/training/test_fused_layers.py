@@ -152,13 +152,25 @@ def test_elementwise_steps_equal_pytorchs(dtype: torch.dtype, of_norm: torch.dty
     torch.nn.init.normal_(norm.weight, mean=1.0, std=0.2)
     norm.requires_grad_(False)
     x, up, slope = (torch.randn(shape, dtype=dtype, requires_grad=True) for _ in range(3))
-    for fused, plain, inputs in (
-        (lambda: rms_norm(x, norm.weight, norm.variance_epsilon), lambda: norm(x), (x,)),
-        (lambda: gated_silu(x, up), lambda: silu(x) * up, (x, up)),
+    of_normed = torch.promote_types(dtype, of_norm)
+    for fused, plain, inputs, wanted in (
+        (lambda: rms_norm(x, norm.weight, norm.variance_epsilon), lambda: norm(x), (x,), of_normed),
+        (lambda: gated_silu(x, up), lambda: silu(x) * up, (x, up), dtype),
     ):
         found, expected = fused(), plain()
-        assert found.dtype == expected.dtype
+        assert found.dtype == expected.dtype == wanted
         assert torch.allclose(found, expected, atol=tolerance, rtol=tolerance)
         pairs = zip(*(torch.autograd.grad(y, inputs, slope.to(y.dtype)) for y in (found, expected)), strict=True)
         for of_found, of_expected in pairs:
             assert torch.allclose(of_found, of_expected, atol=tolerance, rtol=tolerance)
+
+
+def test_the_gradient_beside_a_wider_norm_is_rounded_once() -> None:
+    torch.manual_seed(7)
+    weight, slope = 1 + 0.2 * torch.randn(576), torch.randn(700, 576)
+    x = torch.randn(700, 576, dtype=torch.bfloat16, requires_grad=True)
+    (found,) = torch.autograd.grad(rms_norm(x, weight, 1e-5), (x,), slope)
+    exact = x.detach().double().requires_grad_()
+    (expected,) = torch.autograd.grad(rms_norm(exact, weight.double(), 1e-5), (exact,), slope.double())
+    assert found.dtype == torch.bfloat16
+    assert torch.allclose(found.double(), expected, rtol=1.01 * 2**-8, atol=1e-5)
