@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from statistics import median
 
 import torch
@@ -34,7 +34,7 @@ def name_processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def time_in_turns(contestants: Mapping[str, Callable[[], object]], n_rounds: int) -> dict[str, list[float]]:
+def time_in_turns(contestants: dict[str, Callable[[], object]], n_rounds: int) -> dict[str, list[float]]:
     """Return the seconds of each round by contestant; they take turns, so that a slow minute hits all alike.
 
     One round before the first is not counted.
